@@ -1,0 +1,2 @@
+//! The gateway: DNS, verdicts, relays, audit.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Reads the host: facts, state directories, trust store.
+#![forbid(unsafe_code)]

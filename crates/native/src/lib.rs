@@ -1,0 +1,2 @@
+//! The native engine.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The rcc binary.
+#![forbid(unsafe_code)]
+
+fn main() {}

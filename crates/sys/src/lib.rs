@@ -1,0 +1,1 @@
+//! The only unsafe code: system calls behind a safe interface. No policy.

@@ -1,0 +1,2 @@
+//! Development only: test world, probes, stand-ins.
+#![forbid(unsafe_code)]
