@@ -177,7 +177,7 @@ mod tests {
             .map(|name| {
                 let dependencies: Vec<Value> =
                     of(name).iter().map(|(_, to, kind)| json!({"name": to, "kind": kind})).collect();
-                json!({"id": name, "name": name, "source": null, "dependencies": dependencies, "targets": []})
+                json!({"id": name, "name": name, "manifest_path": "", "dependencies": dependencies, "targets": []})
             })
             .collect();
         let nodes: Vec<Value> = names
