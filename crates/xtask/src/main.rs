@@ -11,6 +11,7 @@
 
 mod commands;
 mod gates;
+mod packages;
 mod process;
 mod rust_source;
 mod suite;

@@ -13,8 +13,11 @@ use anyhow::{Result, bail};
 
 use crate::{commands, process, workspace::Workspace};
 
-/// Commands whose later arguments belong to the program that they start.
-const PASS_THROUGH: [&str; 4] = ["agent", "claude", "run", "shell"];
+/// Commands whose arguments, from the first that is no flag of ours, belong to the program that they start.
+const PASS_THROUGH: [&str; 4] = ["agent", "plan", "run", "shell"];
+
+/// Where the presets are, one file each, named after the agent.
+const PRESETS: &str = "crates/spec/presets";
 
 /// Subcommands of cargo itself that the pages may use.
 const CARGO: [&str; 9] = [
@@ -24,6 +27,8 @@ const CARGO: [&str; 9] = [
 /// The built binary and what its help said.
 pub(super) struct Rcc {
     program: PathBuf,
+    /// Names of the agent presets that are built in.
+    agents: BTreeSet<String>,
     helps: RefCell<BTreeMap<String, Help>>,
 }
 
@@ -31,7 +36,8 @@ pub(super) struct Rcc {
 #[derive(Clone, Default)]
 struct Help {
     commands: BTreeSet<String>,
-    flags: BTreeSet<String>,
+    /// Flag -> whether a value follows.
+    flags: BTreeMap<String, bool>,
 }
 
 impl Rcc {
@@ -47,8 +53,16 @@ impl Rcc {
             bail!("rcc does not build");
         }
         let program = workspace.target_directory().join("debug/rcc");
+        let presets = workspace
+            .files()?
+            .into_iter()
+            .filter(|path| path.starts_with(PRESETS));
+        let agents = presets
+            .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+            .collect();
         Ok(Self {
             program,
+            agents,
             helps: RefCell::default(),
         })
     }
@@ -95,9 +109,14 @@ impl Help {
                     help.commands.extend(words.take(1).map(str::to_owned));
                 }
             } else if matches!(indent, 2 | 6) && line.trim_start().starts_with('-') {
+                let value = line
+                    .trim_start()
+                    .split("  ")
+                    .next()
+                    .is_some_and(|flags| flags.contains(" <"));
                 let flags = words.take_while(|word| word.starts_with('-'));
                 help.flags
-                    .extend(flags.map(|word| flag_name(word).to_owned()));
+                    .extend(flags.map(|word| (flag_name(word).to_owned(), value)));
             }
         }
         help
@@ -145,27 +164,36 @@ fn check_one(rcc: &Rcc, text: &str) -> Option<Result<(), String>> {
 
 fn check_rcc<'a>(rcc: &Rcc, words: impl Iterator<Item = &'a str>) -> Result<(), String> {
     let mut subcommand = "";
-    for word in words.take_while(|word| *word != "--") {
+    let mut words = words.take_while(|word| *word != "--");
+    while let Some(word) = words.next() {
         let help = rcc.help(subcommand)?;
         if word.starts_with('-') {
             // `-n/--no-internet` is how the pages write both forms.
             for flag in word.split('/').map(flag_name) {
-                let known = help.flags.contains(flag) || rcc.help("")?.flags.contains(flag);
-                if !known {
+                let Some(takes_value) = help.flags.get(flag) else {
                     return Err(format!("`rcc {subcommand}` has no flag {flag}"));
+                };
+                if *takes_value && !word.contains('=') {
+                    words.next();
                 }
             }
         } else if subcommand.is_empty() {
+            // An agent's own arguments follow its name, and a word in capitals stands for any command.
+            let placeholder = word
+                .chars()
+                .all(|character| character.is_ascii_uppercase() || character == '|');
+            if rcc.agents.contains(word) || placeholder {
+                return Ok(());
+            }
             // `init|run|shell` names several.
             for name in word.split('|') {
-                if !help.commands.contains(name) && !name.is_empty() {
+                if !help.commands.contains(name) {
                     return Err(format!("rcc has no command {name}"));
                 }
                 subcommand = name;
             }
-            if PASS_THROUGH.contains(&subcommand) && subcommand != "run" {
-                return Ok(());
-            }
+        } else if PASS_THROUGH.contains(&subcommand) {
+            return Ok(());
         }
     }
     Ok(())
@@ -202,6 +230,7 @@ mod tests {
         let helps = ["", "init", "run"].map(|name| (name.to_owned(), Help::parse(HELP)));
         Rcc {
             program: "/nonexistent".into(),
+            agents: ["claude".to_owned()].into(),
             helps: RefCell::new(helps.into()),
         }
     }
@@ -213,9 +242,10 @@ mod tests {
             help.commands.into_iter().collect::<Vec<_>>(),
             ["init", "run"]
         );
+        let flags = [("--env", true), ("--no-internet", false), ("-n", false)];
         assert_eq!(
-            help.flags.into_iter().collect::<Vec<_>>(),
-            ["--env", "--no-internet", "-n"]
+            help.flags,
+            flags.map(|(name, value)| (name.to_owned(), value)).into()
         );
     }
 
@@ -227,6 +257,8 @@ mod tests {
             "cargo run --release -- run -- id",
             "cargo xtask check edges",
             "NO_COLOR=1 rcc init",
+            "rcc -n claude -p --whatever",
+            "rcc run --env fly ls --weird",
         ] {
             assert_eq!(check(&rcc(), text), Some(Ok(())), "{text}");
         }

@@ -1,0 +1,76 @@
+//! The list of Debian packages that rcc's build and tests use: `ci/packages.txt`, read by CI too.
+
+use anyhow::{Context, Result, bail};
+
+use crate::{process, workspace::Workspace};
+
+/// One package of the list.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Package {
+    /// Debian's name.
+    pub(crate) name: String,
+    /// The program that shows that it is here; none where the package has no program of its own.
+    program: Option<String>,
+    /// What it is used for.
+    pub(crate) reason: String,
+}
+
+impl Package {
+    /// True when its program is not on PATH.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.program
+            .as_ref()
+            .is_some_and(|name| process::find_program(name).is_none())
+    }
+}
+
+/// Reads the list.
+pub(crate) fn read(workspace: &Workspace) -> Result<Vec<Package>> {
+    let path = std::path::Path::new("ci/packages.txt");
+    parse(&workspace.read(path)?.unwrap_or_default())
+        .with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn parse(text: &str) -> Result<Vec<Package>> {
+    let mut packages = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let (entry, reason) = line.split_once('#').unwrap_or((line, ""));
+        let words: Vec<&str> = entry.split_whitespace().collect();
+        match words[..] {
+            [] => {}
+            ["build" | "test", name, program] => packages.push(Package {
+                name: name.to_owned(),
+                program: (program != "-").then(|| program.to_owned()),
+                reason: reason.trim().to_owned(),
+            }),
+            _ => bail!("line {}: not `build|test PACKAGE COMMAND # why`", index + 1),
+        }
+    }
+    Ok(packages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_read_and_faults_are_told() {
+        let packages =
+            parse("# head\n\nbuild gcc cc # links\ntest python3-venv -   # venv\n").unwrap();
+        assert_eq!(
+            packages[0],
+            Package {
+                name: "gcc".into(),
+                program: Some("cc".into()),
+                reason: "links".into()
+            }
+        );
+        assert_eq!(packages[1].program, None);
+        assert!(
+            parse("tset curl curl # typo")
+                .unwrap_err()
+                .to_string()
+                .contains("line 1")
+        );
+    }
+}
