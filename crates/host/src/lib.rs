@@ -1,2 +1,22 @@
-//! Reads the host: facts, state directories, trust store.
+//! Reads the host: facts for planning, state directories, the trust store.
+//!
+//! Reads only, except in the modules that own a state directory. Nothing here starts a program, follows a symbolic
+//! link that the agent could have made, or walks a tree: every function looks at a fixed, short list of paths.
 #![forbid(unsafe_code)]
+
+mod addresses;
+mod directories;
+mod etc;
+mod facts;
+mod files;
+mod project;
+mod root;
+mod trust;
+mod user;
+
+pub use directories::{Directories, DirectoryError, open_private};
+pub use facts::{HostError, Question, expand_home, gather};
+pub use files::{Content, FileError, Links, read_below, read_text, refuse_foreign, replace};
+pub use project::{Discovery, Project, ProjectError, discover};
+pub use trust::{Approval, Approved, TrustError, TrustStore, sha256};
+pub use user::{Account, UserError, account};

@@ -1,0 +1,317 @@
+//! Gathers everything that planning must know, in one pass before the run.
+//!
+//! On the path of every start: fixed lists of paths, one look each, no subprocess. Must not follow a link inside the
+//! project, and must not decide anything: that is `rcc_plan`'s.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
+use std::path::{Component, Path, PathBuf};
+
+use rcc_plan::{EntryKind, HostFacts, PathToolchain, ProjectFacts, ProtectedEntry};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+
+use crate::user::Account;
+use crate::{Project, addresses, etc, project, root};
+
+/// What the caller wants facts about.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The caller.
+    pub account: Account,
+    /// The project.
+    pub project: &'a Project,
+    /// The agent home: existing, private, canonical.
+    pub agent_home: PathBuf,
+    /// The caller's environment.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// Protected names relative to the project root, parents before children.
+    pub protected: &'a [PathBuf],
+    /// Paths that the policy names, as written; `~/` stands for the real home.
+    pub named: &'a [PathBuf],
+    /// Toolchains that are needed whatever `PATH` says (the agent's own program).
+    pub toolchains: Vec<PathToolchain>,
+}
+
+/// A fact that could not be established.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// Without them the gateway could not keep the agent away from the host itself.
+    #[error("cannot read the addresses of this host from /proc/net")]
+    Addresses {
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A path of the policy exists but cannot be resolved.
+    #[error("cannot resolve {}", rcc_plan::escape(path))]
+    Resolve {
+        /// As written in the policy.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A protected name exists but cannot be looked at, so it could not be protected.
+    #[error(
+        "cannot look at {} in the project, so it could not be protected",
+        rcc_plan::escape(path)
+    )]
+    Protected {
+        /// Relative to the project root.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Gathers the facts for one run.
+///
+/// # Errors
+/// When a fact that the protection depends on cannot be established.
+pub fn gather(question: Question<'_>) -> Result<HostFacts, HostError> {
+    let Question {
+        account,
+        project,
+        agent_home,
+        environment,
+        protected,
+        named,
+        toolchains,
+    } = question;
+    let addresses = addresses::of_host().map_err(|source| HostError::Addresses { source })?;
+    let path = environment
+        .get(OsStr::new("PATH"))
+        .map(|value| {
+            std::env::split_paths(value)
+                .filter(|entry| entry.is_absolute())
+                .collect()
+        })
+        .unwrap_or_default();
+    Ok(HostFacts {
+        etc: etc::facts(account.user.uid),
+        git_directory: project::git_directory(&account.home),
+        project: ProjectFacts {
+            root: project.root.clone(),
+            identity: project.identity,
+            protected: protected_entries(project.directory.as_fd(), protected)?,
+        },
+        cwd: project.cwd.clone(),
+        root_entries: root::entries(),
+        sys_entries: root::sys_entries(),
+        resolved: resolve(named, &account.home)?,
+        landlock_abi: rcc_sys::landlock::abi(),
+        kernel: root::kernel(),
+        addresses: addresses.all,
+        ipv6: addresses.ipv6,
+        user: account.user,
+        home: account.home,
+        agent_home,
+        toolchains,
+        path,
+        environment,
+    })
+}
+
+/// Expands a leading `~` to the real home.
+#[must_use]
+pub fn expand_home(path: &Path, home: &Path) -> PathBuf {
+    match path.strip_prefix("~") {
+        Ok(rest) if rest.as_os_str().is_empty() => home.to_owned(),
+        Ok(rest) => home.join(rest),
+        Err(_) => path.to_owned(),
+    }
+}
+
+/// Follows the paths that the user named to what they are now.
+fn resolve(
+    named: &[PathBuf],
+    home: &Path,
+) -> Result<BTreeMap<PathBuf, (PathBuf, EntryKind)>, HostError> {
+    let mut found = BTreeMap::new();
+    for path in named {
+        match std::fs::canonicalize(expand_home(path, home)) {
+            Ok(canonical) => {
+                if let Some(kind) = root::kind(&canonical) {
+                    found.insert(path.clone(), (canonical, kind));
+                }
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) => {}
+            Err(source) => {
+                return Err(HostError::Resolve {
+                    path: path.clone(),
+                    source,
+                });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Lists the protected names that exist in the project.
+///
+/// The tree belongs to the agent of earlier runs: a parent that is a link would let `.git -> /elsewhere` choose what is
+/// looked at, so look-ups go below the project's descriptor and no link is followed.
+fn protected_entries(
+    project: std::os::fd::BorrowedFd<'_>,
+    names: &[PathBuf],
+) -> Result<Vec<ProtectedEntry>, HostError> {
+    use rustix::io::Errno;
+    let mut found = Vec::new();
+    // A name below an absent parent need not be asked for; most projects have none of the names.
+    let mut absent: Vec<&Path> = Vec::new();
+    for name in names {
+        debug_assert!(
+            name.components()
+                .all(|part| matches!(part, Component::Normal(_)))
+        );
+        if absent.iter().any(|parent| name.starts_with(parent)) {
+            continue;
+        }
+        let fail = |errno: Errno| HostError::Protected {
+            path: name.clone(),
+            source: errno.into(),
+        };
+        let parent = name
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let file_name = name.file_name().unwrap_or_default();
+        let status = match parent {
+            None => rustix::fs::statat(project, file_name, AtFlags::SYMLINK_NOFOLLOW),
+            Some(parent) => rustix::fs::openat2(
+                project,
+                parent,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+            )
+            .and_then(|directory| {
+                rustix::fs::statat(directory, file_name, AtFlags::SYMLINK_NOFOLLOW)
+            }),
+        };
+        let status = match status {
+            Ok(status) => status,
+            // ELOOP: a parent is a link; what it points at is outside or protected under its own name.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
+                if parent.is_none() {
+                    absent.push(name);
+                }
+                continue;
+            }
+            Err(errno) => return Err(fail(errno)),
+        };
+        let kind = match FileType::from_raw_mode(status.st_mode) {
+            FileType::Directory => EntryKind::Directory,
+            FileType::RegularFile => EntryKind::File,
+            FileType::Symlink => EntryKind::Symlink(read_link(project, name).map_err(fail)?),
+            _ => EntryKind::Other,
+        };
+        found.push(ProtectedEntry {
+            path: name.clone(),
+            kind,
+        });
+    }
+    Ok(found)
+}
+
+/// Reads the text of a link in the project without following anything on the way.
+fn read_link(project: std::os::fd::BorrowedFd<'_>, name: &Path) -> rustix::io::Result<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let link = rustix::fs::openat2(
+        project,
+        name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )?;
+    // readlinkat(2) with an empty name reads the link that the descriptor stands for.
+    let text = rustix::fs::readlinkat(link, "", Vec::new())?;
+    Ok(PathBuf::from(OsString::from_vec(text.into_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn scratch(name: &str) -> (PathBuf, std::fs::File) {
+        let path = std::env::temp_dir().join(format!("rcc-facts-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        let directory = std::fs::File::open(&path).unwrap();
+        (path, directory)
+    }
+
+    fn names(list: &[&str]) -> Vec<PathBuf> {
+        list.iter().map(PathBuf::from).collect()
+    }
+
+    #[test]
+    fn protected_names_are_found_but_never_through_a_link() {
+        let (path, directory) = scratch("protected");
+        std::fs::create_dir_all(path.join(".git/hooks")).unwrap();
+        std::fs::write(path.join(".git/config"), "").unwrap();
+        symlink("/etc", path.join(".vscode")).unwrap();
+        symlink("target", path.join(".envrc")).unwrap();
+
+        let list = names(&[
+            ".git/hooks",
+            ".git/config",
+            ".git/absent",
+            ".vscode",
+            ".vscode/passwd",
+            ".envrc",
+            ".idea",
+            ".idea/x",
+        ]);
+        let found = protected_entries(directory.as_fd(), &list).unwrap();
+
+        let expected = [
+            (".git/hooks", EntryKind::Directory),
+            (".git/config", EntryKind::File),
+            (".vscode", EntryKind::Symlink("/etc".into())),
+            (".envrc", EntryKind::Symlink("target".into())),
+        ];
+        let found: Vec<(&str, EntryKind)> = found
+            .iter()
+            .map(|entry| (entry.path.to_str().unwrap(), entry.kind.clone()))
+            .collect();
+        assert_eq!(found, expected);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn named_paths_are_canonical_and_missing_ones_absent() {
+        let (path, _directory) = scratch("named");
+        let path = std::fs::canonicalize(path).unwrap();
+        std::fs::create_dir(path.join("real")).unwrap();
+        symlink("real", path.join("link")).unwrap();
+
+        let found = resolve(&names(&["~/link", "~/missing", "~", "~/real/"]), &path).unwrap();
+
+        assert_eq!(
+            found[Path::new("~/link")],
+            (path.join("real"), EntryKind::Directory)
+        );
+        assert_eq!(found[Path::new("~")].0, path);
+        assert!(!found.contains_key(Path::new("~/missing")));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_home_is_expanded_only_as_a_whole_component() {
+        let home = Path::new("/home/ann");
+        assert_eq!(
+            expand_home(Path::new("~/x"), home),
+            Path::new("/home/ann/x")
+        );
+        assert_eq!(expand_home(Path::new("~bob/x"), home), Path::new("~bob/x"));
+        assert_eq!(expand_home(Path::new("/x/~"), home), Path::new("/x/~"));
+    }
+}
