@@ -1,5 +1,12 @@
 //! The only unsafe code: system calls behind a safe interface. No policy.
 
 mod error;
+pub mod landlock;
+pub mod mount;
+pub mod netlink;
+pub mod process;
+pub mod socket;
+mod sockopt;
+pub mod user;
 
 pub use error::{SysError, describe_errno, errno_name};

@@ -1,0 +1,42 @@
+//! Integer socket options that rustix does not know.
+//!
+//! Must not: offer options with structures; those get a wrapper of their own.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+/// Sets an option whose value is an `int` (`setsockopt(2)`).
+///
+/// The errno that callers tell apart: `ENOPROTOOPT` (the kernel does not know the option), `EPERM` (the option needs
+/// a capability in the namespace of the socket, for example `IP_TRANSPARENT`).
+pub(crate) fn set_socket_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> Result<(), Errno> {
+    const LENGTH: libc::socklen_t = 4;
+    const _: () = assert!(size_of::<libc::c_int>() == 4);
+    // SAFETY: the descriptor is borrowed and so stays open; the pointer is to `value` on this stack frame, which
+    // lives until the call returns; the kernel reads LENGTH bytes from it, which is its size, and writes nothing.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            LENGTH,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_errno())
+    }
+}
+
+/// The errno of the C library call that just failed on this thread.
+pub(crate) fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
