@@ -1,2 +1,23 @@
-//! The native engine.
+//! The native engine: user, network, mount, pid and the other namespaces, a tree in memory, Landlock, seccomp, a
+//! pseudo-terminal, teardown. It applies a [`rcc_plan::Plan`] and nothing else.
+//!
+//! Order of a run: [`prepare`] (forks, while this process has one thread) -> the caller starts its gateway on the
+//! [`Listeners`] -> [`Prepared::start`] -> [`Running::relay`] until the agent ends.
 #![forbid(unsafe_code)]
+
+mod confine;
+mod error;
+mod helper;
+mod launch;
+mod protocol;
+mod relay;
+mod seccomp;
+mod stage;
+mod stage_start;
+mod tree;
+
+pub use error::NativeError;
+pub use launch::{Listeners, Prepared, prepare};
+pub use relay::{Outcome, Running};
+pub use seccomp::allowed_calls;
+pub use stage::{STAGE_NAME, stage_main};

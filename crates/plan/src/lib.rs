@@ -1,2 +1,21 @@
-//! Pure planning: (policy, host facts) to plan. No I/O.
+//! Pure planning: `(policy, host facts, request)` becomes a [`Plan`], the value that `rcc plan` prints and `rcc run` applies.
+//!
+//! This crate performs no I/O: everything it needs to know about the machine is in [`HostFacts`].
 #![forbid(unsafe_code)]
+
+mod bytes;
+mod facts;
+pub mod network;
+mod plan;
+mod request;
+
+pub use bytes::{SafeBytes, escape};
+pub use facts::{
+    EntryKind, EtcFacts, FileIdentity, HostFacts, PathToolchain, ProjectFacts, ProtectedEntry,
+    RootEntry, User,
+};
+pub use plan::{
+    Access, BindKind, Grant, Hardening, LandlockRule, MINIMUM_KERNEL, MountStep, Network, Plan,
+    PlanError, SeccompProfile,
+};
+pub use request::{Request, Streams};

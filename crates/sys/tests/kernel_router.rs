@@ -223,6 +223,7 @@ fn other_udp_is_refused_at_once() {
                 let error = client.recv(&mut [0; 8]).unwrap_err();
                 (errno_of(&error), start.elapsed())
             });
+            if errno != expected { agent.run(|| { print!("AGENT {}", String::from_utf8_lossy(&Command::new("sh").args(["-c", "grep -v '[^0-9]0$' /proc/thread-self/net/snmp6; cat /proc/thread-self/net/softnet_stat"]).output().unwrap().stdout)); }); print!("{}", String::from_utf8_lossy(&Command::new("sh").args(["-c", "nft list ruleset; grep -v '[^0-9]0$' /proc/thread-self/net/snmp6; cat /proc/thread-self/net/snmp"]).output().unwrap().stdout)); }
             assert_eq!(errno, expected, "{wanted}");
             assert!(took < AT_ONCE, "the refusal of {wanted} took {took:?}");
         }

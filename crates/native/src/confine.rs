@@ -1,0 +1,129 @@
+//! Confinement of a process that is already in its namespaces and its tree, in the order that DESIGN gives:
+//! (1) resource limits, (2) capabilities, (3) no_new_privs, (4) Landlock; seccomp comes last, just before the exec.
+//!
+//! Should: run in pid 1 before the agent is forked, so that both are confined alike.
+//! Mustn't: continue after a failed step. There is no recovery after a partial drop: the caller reports and exits.
+
+use landlock::{
+    ABI, Access as _, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
+};
+use rcc_plan::{Grant, Hardening, LandlockRule};
+use rcc_sys::SysError;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
+
+use crate::error::NativeError;
+
+/// Highest capability number that a kernel of the next years can have; unknown ones are refused with `EINVAL`.
+const MOST_CAPABILITIES: u64 = 64;
+
+/// Applies steps 1 to 4.
+pub(crate) fn confine(hardening: &Hardening) -> Result<(), NativeError> {
+    forbid_core_dumps()?;
+    drop_capabilities()?;
+    rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges", "prctl(2)"))?;
+    if hardening.landlock_abi > 0 {
+        enforce_landlock(hardening)?;
+    }
+    Ok(())
+}
+
+fn failed(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
+    move |errno| NativeError::Confinement { step, source: SysError::new(call, "", errno) }
+}
+
+/// A core dump would be handed to the host's handler (`core(5)`), outside the sandbox, with content of the agent's
+/// choice. A limit of one byte also keeps the kernel from starting a piped handler, which a limit of zero does not.
+fn forbid_core_dumps() -> Result<(), NativeError> {
+    let hard = rustix::process::getrlimit(Resource::Core).maximum;
+    let limit = Some(hard.map_or(1, |maximum| maximum.min(1)));
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: limit, maximum: limit })
+        .map_err(failed("forbid core dumps", "setrlimit(2)"))
+}
+
+/// Empties every capability set. The secure bits make sure that user id 0 (a root caller) means nothing either.
+fn drop_capabilities() -> Result<(), NativeError> {
+    for number in 0..MOST_CAPABILITIES {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            Err(Errno::INVAL) if number > 0 => break,
+            Err(errno) => return Err(failed("empty the capability bounding set", "prctl(2)")(errno)),
+        }
+    }
+    rustix::thread::clear_ambient_capability_set().map_err(failed("clear the ambient capabilities", "prctl(2)"))?;
+    let bits = CapabilitiesSecureBits::NO_ROOT
+        | CapabilitiesSecureBits::NO_ROOT_LOCKED
+        | CapabilitiesSecureBits::NO_SETUID_FIXUP
+        | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
+        | CapabilitiesSecureBits::KEEP_CAPS_LOCKED
+        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
+    rustix::thread::set_capabilities_secure_bits(bits).map_err(failed("lock the secure bits", "prctl(2)"))?;
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, none).map_err(failed("drop the capabilities", "capset(2)"))
+}
+
+/// The newest ABI that both this program and the kernel know.
+fn abi(number: u32) -> ABI {
+    match number {
+        0 => ABI::Unsupported,
+        1 => ABI::V1,
+        2 => ABI::V2,
+        3 => ABI::V3,
+        4 => ABI::V4,
+        5 => ABI::V5,
+        _ => ABI::V6,
+    }
+}
+
+/// Landlock as the second layer: look at and execute everything below `/` of the sandbox, change only what the rules
+/// name, no abstract sockets and no signals across the border.
+fn enforce_landlock(hardening: &Hardening) -> Result<(), NativeError> {
+    let abi = abi(hardening.landlock_abi);
+    let refused = |source| NativeError::Landlock { source };
+    // The plan names the kernel's own ABI, so everything handled here is known to it: anything less is an error.
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(abi))
+        .map_err(refused)?;
+    if hardening.landlock_abi >= 6 {
+        ruleset = ruleset.scope(Scope::from_all(abi)).map_err(refused)?;
+    }
+    let status = ruleset
+        .create()
+        .and_then(|created| created.add_rules(path_beneath_rules(["/"], AccessFs::from_read(abi))))
+        .map_err(refused)?
+        .add_rules(hardening.landlock.iter().filter_map(|rule| grant(rule, abi)))
+        .map_err(refused)?
+        .restrict_self()
+        .map_err(refused)?;
+    if status.ruleset == RulesetStatus::FullyEnforced {
+        Ok(())
+    } else {
+        Err(NativeError::LandlockWeaker { planned: hardening.landlock_abi })
+    }
+}
+
+fn grant(rule: &LandlockRule, abi: ABI) -> Option<Result<PathBeneath<PathFd>, landlock::RulesetError>> {
+    let path = match PathFd::new(rule.path.as_path()) {
+        Ok(path) => path,
+        // Something that does not exist needs no right. Anything else would show as a program's EACCES later.
+        Err(PathFdError::OpenCall { .. }) => return None,
+        Err(_) => return None,
+    };
+    let mut access = AccessFs::from_all(abi);
+    if rule.grant == Grant::Files {
+        access.remove(AccessFs::IoctlDev);
+    }
+    if !rule.path.as_path().is_dir() {
+        access &= AccessFs::from_file(abi);
+    }
+    Some(Ok(PathBeneath::new(path, access)))
+}

@@ -1,0 +1,138 @@
+//! Why a run could not be started, with the fix where it is known.
+
+use rcc_plan::SafeBytes;
+use rcc_sys::SysError;
+use rcc_sys::netlink::NetlinkError;
+
+/// A failed step of the native engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NativeError {
+    /// The first clone of the run was refused.
+    #[error("cannot create a user namespace")]
+    UserNamespace {
+        /// What the kernel answered.
+        #[source]
+        source: SysError,
+    },
+    /// A step in the supervisor failed.
+    #[error("cannot {step}")]
+    Supervisor {
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel answered.
+        #[source]
+        source: SysError,
+    },
+    /// The kernel refused part of the network.
+    #[error("cannot {step}")]
+    Network {
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel answered.
+        #[source]
+        source: NetlinkError,
+    },
+    /// A step in pid 1 or the netns helper failed and was reported.
+    #[error("{}", chain.first().map_or("the sandbox could not be built", String::as_str))]
+    SetUp {
+        /// The chain of errors as text, outermost first; it crossed a process border.
+        chain: Vec<String>,
+        /// The fix.
+        hint: Option<String>,
+    },
+    /// A child ended without a word.
+    #[error("the {who} ended while the sandbox was being built")]
+    Vanished {
+        /// Which process.
+        who: &'static str,
+    },
+    /// A child said something that the moment does not allow.
+    #[error("the {who} broke the set-up protocol")]
+    Protocol {
+        /// Which process.
+        who: &'static str,
+    },
+    /// A mount or file of the tree could not be made.
+    #[error("cannot {action} {path}")]
+    Tree {
+        /// What was tried: `mount`, `make the directory` …
+        action: &'static str,
+        /// On which path inside the sandbox or on the host.
+        path: SafeBytes,
+        /// What the kernel answered.
+        #[source]
+        source: SysError,
+    },
+    /// A directory or file of the policy was replaced while the run was starting.
+    #[error("{path} was replaced by something else while the sandbox was being built")]
+    Replaced {
+        /// Path on the host.
+        path: SafeBytes,
+    },
+    /// A confinement step failed.
+    #[error("cannot {step}")]
+    Confinement {
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel answered.
+        #[source]
+        source: SysError,
+    },
+    /// The Landlock rules could not be put in force.
+    #[error("cannot enforce the Landlock rules")]
+    Landlock {
+        /// The crate's error.
+        #[source]
+        source: landlock::RulesetError,
+    },
+    /// The kernel enforced less of Landlock than the plan says.
+    #[error("the kernel enforces less of Landlock than ABI {planned} promises")]
+    LandlockWeaker {
+        /// ABI in the plan.
+        planned: u32,
+    },
+    /// The system-call filter could not be built or installed.
+    #[error("cannot install the system-call filter")]
+    Seccomp {
+        /// The crate's error.
+        #[source]
+        source: seccompiler::Error,
+    },
+}
+
+impl NativeError {
+    /// The fix, when this error has a known one.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        use rustix::io::Errno;
+        match self {
+            Self::SetUp { hint, .. } => hint.clone(),
+            Self::UserNamespace { source } => Some(match source.errno {
+                Errno::NOSPC | Errno::USERS => "raise user.max_user_namespaces with sysctl(8), or end other sandboxes".to_owned(),
+                Errno::NOSYS => "the native engine needs clone3(2); inside a container, its seccomp profile must allow it".to_owned(),
+                _ => "user namespaces are forbidden for this user; `rcc doctor` names the setting and the command that allows them".to_owned(),
+            }),
+            Self::Tree { source, .. } if source.errno == Errno::LOOP => {
+                Some("remove the symbolic link there; rcc follows none in a tree that the agent can write to".to_owned())
+            }
+            Self::Tree { source, .. } if source.errno == Errno::NOSPC => Some("free space on the file system named above".to_owned()),
+            Self::Landlock { .. } | Self::LandlockWeaker { .. } => Some("run `rcc doctor`".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// This error and its sources as text, outermost first, to cross a process border.
+    pub(crate) fn chain(&self) -> Vec<String> {
+        let mut chain = vec![self.to_string()];
+        if let Self::SetUp { chain: rest, .. } = self {
+            return rest.clone();
+        }
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            chain.push(error.to_string());
+            source = error.source();
+        }
+        chain
+    }
+}

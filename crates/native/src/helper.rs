@@ -1,0 +1,102 @@
+//! The netns helper: builds both network namespaces from user namespace U and hands the listeners out.
+//!
+//! Should: (1) tie its life to the supervisor's, (2) map its ids, (3) start pid 1, (4) configure the router namespace
+//! and open the listeners, (5) configure the agent's end, (6) report and end.
+//! Mustn't: stay; keep a descriptor; serve anything.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rcc_plan::network;
+use rcc_sys::netlink::router::{AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig, configure, configure_agent};
+use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket};
+use rcc_sys::process::{CloneFlags, Forked, clone_process, exit_now};
+use rcc_sys::socket::{IpFamilies, transparent_tcp_listener, transparent_udp_socket};
+use rcc_sys::SysError;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::error::NativeError;
+use crate::protocol::{Control, Message};
+use crate::stage_start::{AGENT_NAMESPACES, Stage};
+
+/// Port of the resolver.
+const DNS_PORT: u16 = 53;
+
+/// The helper's whole life; returns its exit code.
+pub(crate) fn main(control: &Control, stage: Stage, ipv6: bool) -> i32 {
+    match run(control, stage, ipv6) {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = control.send(&Message::Failed { chain: error.chain(), hint: error.hint() }, &[]);
+            125
+        }
+    }
+}
+
+fn failed(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
+    move |errno| NativeError::Supervisor { step, source: SysError::new(call, "", errno) }
+}
+
+fn failed_call(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
+    move |source| NativeError::Supervisor { step, source }
+}
+
+fn refused(step: &'static str) -> impl FnOnce(NetlinkError) -> NativeError {
+    move |source| NativeError::Network { step, source }
+}
+
+fn run(control: &Control, stage: Stage, ipv6: bool) -> Result<(), NativeError> {
+    // 1. Should the supervisor have died before this line, step 6 fails and the helper ends too.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(failed("tie the netns helper's life to the supervisor", "prctl(2)"))?;
+    // 2.
+    stage.map_own_identity()?;
+    // 3. pid 1 builds its tree while this process builds the network.
+    let flags = CloneFlags::PARENT.and(CloneFlags::USER).and(AGENT_NAMESPACES);
+    let pid = match clone_process(flags).map_err(failed_call("start pid 1"))? {
+        Forked::Child => exit_now(stage.execute()),
+        Forked::Parent(pid, pidfd) => {
+            control.send(&Message::InitStarted, &[pidfd.as_fd()]).map_err(failed_call("report to the supervisor"))?;
+            pid
+        }
+    };
+    drop(stage);
+    // 4.
+    let agent_namespace = network_namespace(pid)?;
+    let addresses = LinkAddresses {
+        agent: network::AGENT_V4,
+        router: network::ROUTER_V4,
+        prefix: network::LINK_V4_PREFIX,
+        v6: ipv6.then_some(LinkV6 { agent: network::AGENT_V6, router: network::ROUTER_V6, prefix: network::LINK_V6_PREFIX }),
+    };
+    let step = "build the router namespace";
+    let route = RouteSocket::open().map_err(refused(step))?;
+    let netfilter = NetfilterSocket::open().map_err(refused(step))?;
+    configure(&route, &netfilter, &RouterConfig {
+        router_interface: network::ROUTER_INTERFACE,
+        agent_interface: network::AGENT_INTERFACE,
+        agent_namespace: agent_namespace.as_fd(),
+        mtu: network::LINK_MTU,
+        addresses,
+        tcp_port: network::TPROXY_PORT,
+    })
+    .map_err(refused(step))?;
+    let families = if ipv6 { IpFamilies::Both } else { IpFamilies::V4Only };
+    let tcp = transparent_tcp_listener(network::TPROXY_PORT, families).map_err(failed_call("open the gateway's TCP listener"))?;
+    let dns = transparent_udp_socket(DNS_PORT, families).map_err(failed_call("open the gateway's DNS socket"))?;
+    // 5.
+    let step = "configure the agent's end of the link";
+    move_into_link_name_space(agent_namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(failed(step, "setns(2)"))?;
+    let route = RouteSocket::open().map_err(refused(step))?;
+    configure_agent(&route, &AgentLinkConfig { addresses }).map_err(refused(step))?;
+    // 6.
+    control.send(&Message::NetworkReady, &[tcp.as_fd(), dns.as_fd()]).map_err(failed_call("report to the supervisor"))
+}
+
+/// Opens the network namespace of a child by its pid in this process's pid namespace.
+fn network_namespace(pid: Pid) -> Result<OwnedFd, NativeError> {
+    let path = format!("/proc/{}/ns/net", pid.as_raw_nonzero());
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed("open the agent's network namespace", "openat(2)"))
+}

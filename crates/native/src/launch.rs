@@ -1,0 +1,175 @@
+//! The supervisor's side of starting a run: forks the helper and pid 1, collects what they built, says go.
+//!
+//! ```text
+//! supervisor ── clone(user, net) ──> helper          in user namespace U, router namespace
+//!                                       └─ clone(parent, user, net, pid, mount …) ──> pid 1   in U2, agent namespace
+//! ```
+//! pid 1 is the supervisor's child (`CLONE_PARENT`) but was made inside U, so U2 is a child of U: capabilities in the
+//! agent's world reach no rule of the router namespace. The helper ends when the listeners have been handed over; they
+//! keep the router namespace alive, and it dies with the last process that holds them, the supervisor.
+//!
+//! Should: be called before the process has started any thread. Mustn't: know what the gateway does.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rcc_plan::{Network, Plan};
+use rcc_sys::SysError;
+use rcc_sys::process::{CloneFlags, Forked, clone_process, exit_now};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+
+use crate::error::NativeError;
+use crate::helper;
+use crate::protocol::{Control, Message};
+use crate::stage_start::{AGENT_NAMESPACES, Stage};
+
+/// The two sockets of the router namespace that the gateway serves.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Transparent TCP listener: an accepted socket's local address is the original destination.
+    pub tcp: OwnedFd,
+    /// Transparent UDP socket on port 53.
+    pub dns: OwnedFd,
+}
+
+/// A sandbox that stands, with the agent not yet started.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) init: Child,
+    pub(crate) control: Control,
+    pub(crate) terminal: Option<OwnedFd>,
+    listeners: Option<Listeners>,
+}
+
+impl Prepared {
+    /// Takes the sockets for the gateway; `None` when the plan has no network.
+    pub fn take_listeners(&mut self) -> Option<Listeners> {
+        self.listeners.take()
+    }
+}
+
+/// Builds the sandbox of `plan` up to the point where only the word to start the agent is missing.
+///
+/// # Errors
+/// Nothing is left behind: whatever was started is killed and collected first.
+pub fn prepare(plan: &Plan) -> Result<Prepared, NativeError> {
+    let (control, stage_end) = Control::pair().map_err(supervisor("make the control connection"))?;
+    let stage = Stage::new(plan, stage_end)?;
+    match plan.network {
+        Network::None => {
+            let init = match clone_process(CloneFlags::USER.and(AGENT_NAMESPACES)).map_err(user_namespace)? {
+                Forked::Child => exit_now(stage.execute()),
+                Forked::Parent(_, init) => Child(Some(init)),
+            };
+            drop(stage);
+            let terminal = await_tree(&control)?;
+            Ok(Prepared { init, control, terminal, listeners: None })
+        }
+        Network::Gateway { ipv6 } => {
+            let (helper_control, helper_end) = Control::pair().map_err(supervisor("make the control connection"))?;
+            let helper = match clone_process(CloneFlags::USER.and(CloneFlags::NETWORK)).map_err(user_namespace)? {
+                Forked::Child => {
+                    drop((control, helper_control));
+                    exit_now(helper::main(&helper_end, stage, ipv6))
+                }
+                Forked::Parent(_, helper) => Child(Some(helper)),
+            };
+            drop((stage, helper_end));
+            let init = Child(Some(await_init(&helper_control)?));
+            let listeners = await_network(&helper_control, &control)?;
+            let terminal = await_tree(&control)?;
+            helper.wait().map_err(supervisor("collect the netns helper"))?;
+            Ok(Prepared { init, control, terminal, listeners: Some(listeners) })
+        }
+    }
+}
+
+/// A child process that is killed and collected when it is forgotten.
+#[derive(Debug)]
+pub(crate) struct Child(Option<OwnedFd>);
+
+impl Child {
+    /// The pidfd, for polling and signals.
+    pub(crate) fn pidfd(&self) -> Result<&OwnedFd, SysError> {
+        self.0.as_ref().ok_or_else(|| SysError::new("waitid(2)", "a collected child", Errno::CHILD))
+    }
+
+    /// Waits for the end; the exit code, 128+n after a signal.
+    pub(crate) fn wait(mut self) -> Result<i32, SysError> {
+        let pidfd = self.0.take().ok_or_else(|| SysError::new("waitid(2)", "a collected child", Errno::CHILD))?;
+        let status = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))
+            .map_err(SysError::at("waitid(2)", "a child"))?;
+        let code = status.and_then(|status| {
+            status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+        });
+        code.ok_or_else(|| SysError::new("waitid(2)", "a child", Errno::CHILD))
+    }
+
+    /// Sends a signal; a child that has ended already is fine.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(pidfd) = &self.0 {
+            let _ = rustix::process::pidfd_send_signal(pidfd, signal);
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        if let Some(pidfd) = self.0.take() {
+            let _ = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
+        }
+    }
+}
+
+fn supervisor(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
+    move |source| NativeError::Supervisor { step, source }
+}
+
+fn user_namespace(source: SysError) -> NativeError {
+    NativeError::UserNamespace { source }
+}
+
+const HELPER: &str = "netns helper";
+const INIT: &str = "sandbox's first process";
+
+/// Receives the next message, turning a reported failure or a silent end into an error.
+fn hear(control: &Control, who: &'static str) -> Result<(Message, Vec<OwnedFd>), NativeError> {
+    match control.receive().map_err(supervisor("hear from a child"))? {
+        Some((Message::Failed { chain, hint }, _)) => Err(NativeError::SetUp { chain, hint }),
+        Some(heard) => Ok(heard),
+        None => Err(NativeError::Vanished { who }),
+    }
+}
+
+fn await_init(helper: &Control) -> Result<OwnedFd, NativeError> {
+    match hear(helper, HELPER)? {
+        (Message::InitStarted, descriptors) => {
+            let [pidfd]: [OwnedFd; 1] = descriptors.try_into().map_err(|_| NativeError::Protocol { who: HELPER })?;
+            Ok(pidfd)
+        }
+        _ => Err(NativeError::Protocol { who: HELPER }),
+    }
+}
+
+fn await_network(helper: &Control, init: &Control) -> Result<Listeners, NativeError> {
+    match hear(helper, HELPER) {
+        Ok((Message::NetworkReady, descriptors)) => {
+            let [tcp, dns]: [OwnedFd; 2] = descriptors.try_into().map_err(|_| NativeError::Protocol { who: HELPER })?;
+            Ok(Listeners { tcp, dns })
+        }
+        Ok(_) => Err(NativeError::Protocol { who: HELPER }),
+        // When pid 1 failed first, the helper only saw its namespace vanish: pid 1's own words are the cause.
+        Err(error) => match init.receive_now() {
+            Ok(Some((Message::Failed { chain, hint }, _))) => Err(NativeError::SetUp { chain, hint }),
+            _ => Err(error),
+        },
+    }
+}
+
+fn await_tree(init: &Control) -> Result<Option<OwnedFd>, NativeError> {
+    match hear(init, INIT)? {
+        (Message::TreeReady, mut descriptors) => Ok(descriptors.pop()),
+        _ => Err(NativeError::Protocol { who: INIT }),
+    }
+}

@@ -1,0 +1,153 @@
+//! The handshake between supervisor, netns helper and pid 1: one message type, both directions, one datagram each.
+//!
+//! What pid 1 sends after the agent has started is hostile input: the agent may control pid 1. So the supervisor reads
+//! bounded datagrams, takes nothing but the variants that the moment allows, and learns no fact from them that matters
+//! for protection.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rcc_sys::SysError;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use serde::{Deserialize, Serialize};
+
+/// Longest datagram; a longer one is cut by the kernel and refused here.
+const LONGEST_MESSAGE: usize = 4096;
+/// Most descriptors that one message carries.
+const MOST_DESCRIPTORS: usize = 4;
+
+/// Everything that is ever said on a control socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "kebab-case")]
+pub(crate) enum Message {
+    /// Helper to supervisor: pid 1 was made. Carries its pidfd.
+    InitStarted,
+    /// Helper to supervisor: the network is built. Carries the TCP listener and the resolver's UDP socket.
+    NetworkReady,
+    /// pid 1 to supervisor: the tree is built. Carries the pseudo-terminal's master when there is one.
+    TreeReady,
+    /// Supervisor to pid 1: everything stands, start the agent.
+    Go,
+    /// Either child: a step of the set-up failed, the process is about to exit.
+    Failed {
+        /// The whole chain of errors, outermost first.
+        chain: Vec<String>,
+        /// What the user can do.
+        hint: Option<String>,
+    },
+    /// pid 1: the agent's program could not be executed.
+    ExecFailed {
+        /// `errno` of the decisive attempt.
+        errno: i32,
+    },
+    /// pid 1: the agent was stopped by this signal.
+    Stopped {
+        /// Signal number.
+        signal: i32,
+    },
+    /// Supervisor to pid 1: continue the stopped agent.
+    Continue,
+}
+
+/// One end of a control connection.
+#[derive(Debug)]
+pub(crate) struct Control(OwnedFd);
+
+impl Control {
+    /// Makes both ends (`socketpair(2)`, `SOCK_SEQPACKET`: message borders are kept and the end of the peer is seen).
+    pub(crate) fn pair() -> Result<(Self, Self), SysError> {
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map(|(a, b)| (Self(a), Self(b)))
+            .map_err(SysError::at("socketpair(2)", "the control connection"))
+    }
+
+    /// Takes over an end that was inherited.
+    pub(crate) fn from_descriptor(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+
+    /// Sends a message with descriptors.
+    pub(crate) fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), SysError> {
+        let bytes = serde_json::to_vec(message).map_err(|_| SysError::new("sendmsg(2)", "a control message", Errno::INVAL))?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        rustix::net::sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
+            .map(drop)
+            .map_err(SysError::at("sendmsg(2)", "the control connection"))
+    }
+
+    /// Waits for the next message; `None` is the end of the peer.
+    pub(crate) fn receive(&self) -> Result<Option<(Message, Vec<OwnedFd>)>, SysError> {
+        self.receive_with(RecvFlags::empty())
+    }
+
+    /// Takes a message that is already there.
+    pub(crate) fn receive_now(&self) -> Result<Option<(Message, Vec<OwnedFd>)>, SysError> {
+        self.receive_with(RecvFlags::DONTWAIT)
+    }
+
+    fn receive_with(&self, flags: RecvFlags) -> Result<Option<(Message, Vec<OwnedFd>)>, SysError> {
+        let failed = |errno| SysError::new("recvmsg(2)", "the control connection", errno);
+        let mut bytes = [0; LONGEST_MESSAGE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::io::retry_on_intr(|| {
+            rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC)
+        })
+        .map_err(failed)?;
+        if received.bytes == 0 {
+            return Ok(None);
+        }
+        if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+            return Err(failed(Errno::MSGSIZE));
+        }
+        let mut descriptors = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
+        }
+        let message = serde_json::from_slice(bytes.get(..received.bytes).unwrap_or_default()).map_err(|_| failed(Errno::BADMSG))?;
+        Ok(Some((message, descriptors)))
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_and_descriptors_arrive_and_the_end_is_seen() {
+        let (left, right) = Control::pair().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        left.send(&Message::Stopped { signal: 20 }, &[null.as_fd()]).unwrap();
+        drop(left);
+        let (message, descriptors) = right.receive().unwrap().unwrap();
+        assert_eq!(message, Message::Stopped { signal: 20 });
+        assert_eq!(descriptors.len(), 1);
+        assert!(right.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn garbage_and_oversized_datagrams_are_refused() {
+        let (left, right) = Control::pair().unwrap();
+        rustix::io::write(&left.0, b"{\"message\":\"open-the-network\"}").unwrap();
+        assert_eq!(right.receive().unwrap_err().errno, Errno::BADMSG);
+        rustix::io::write(&left.0, &[b' '; LONGEST_MESSAGE + 1]).unwrap();
+        assert_eq!(right.receive().unwrap_err().errno, Errno::MSGSIZE);
+    }
+}

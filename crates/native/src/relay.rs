@@ -1,0 +1,418 @@
+//! The supervisor while the agent runs: moves bytes between the caller's terminal and the sandbox's, passes signals,
+//! follows stops (Ctrl-Z) and ends, and gives the terminal back as it was.
+//!
+//! One thread, one `poll(2)` loop; the gateway has its own thread. Bytes that could not be written yet are kept in two
+//! small buffers, so that a slow reader on one side never stops the other direction or the signals.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rcc_plan::Streams;
+use rcc_sys::SysError;
+use rcc_sys::process::{SignalDescriptor, SignalSet};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::Signal;
+use rustix::termios::{OptionalActions, Termios};
+
+use crate::error::NativeError;
+use crate::launch::{Child, Prepared};
+use crate::protocol::{Control, Message};
+
+/// Bytes taken from one side before the other side must have taken them.
+const BUFFER: usize = 64 * 1024;
+/// How long the agent may take to end after the terminal has hung up.
+const HANGUP_GRACE: Duration = Duration::from_secs(5);
+/// How long output is waited for after the agent has ended: processes it left behind may hold the terminal.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The agent ended with this exit code, 128+n after a signal.
+    Exited(i32),
+    /// The agent's program could not be executed; the exit code is 126 or 127.
+    NotExecuted {
+        /// `ENOENT`, `EACCES`, `ENOEXEC` …
+        errno: Errno,
+        /// Exit code.
+        code: i32,
+    },
+    /// The gateway ended before the agent, which was killed then.
+    GatewayLost,
+}
+
+/// A run whose agent has been started.
+#[derive(Debug)]
+pub struct Running {
+    init: Child,
+    control: Control,
+    signals: SignalDescriptor,
+    terminal: Option<OwnedFd>,
+    streams: Streams,
+}
+
+impl Prepared {
+    /// Starts the agent.
+    ///
+    /// # Errors
+    /// The sandbox died since it was prepared.
+    pub fn start(self, streams: Streams) -> Result<Running, NativeError> {
+        // Blocked before the agent exists: its end must not slip through.
+        let all = SignalSet::of(&[
+            libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH,
+            libc::SIGTSTP, libc::SIGCONT, libc::SIGTTIN, libc::SIGTTOU,
+        ]);
+        all.block_only_these().map_err(failed("block signals"))?;
+        let signals = all.descriptor().map_err(failed("wait for signals"))?;
+        if let Some(master) = &self.terminal {
+            copy_window_size(master);
+        }
+        self.control.send(&Message::Go, &[]).map_err(failed("start the agent"))?;
+        Ok(Running { init: self.init, control: self.control, signals, terminal: self.terminal, streams })
+    }
+}
+
+fn failed(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
+    move |source| NativeError::Supervisor { step, source }
+}
+
+fn failed_call(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
+    move |errno| NativeError::Supervisor { step, source: SysError::new(call, "", errno) }
+}
+
+
+impl Running {
+    /// Runs until the agent has ended. `gateway` becomes readable when the gateway has ended, which ends the run.
+    ///
+    /// # Errors
+    /// A system call of the loop failed; the sandbox is killed then. The terminal is restored in every case.
+    pub fn relay(self, gateway: Option<BorrowedFd<'_>>) -> Result<Outcome, NativeError> {
+        let Self { init, control, signals, terminal, streams } = self;
+        let screen = terminal.map(|master| Screen::new(master, streams)).transpose()?;
+        let mut relay = Relay { init, control, signals, screen, not_executed: None, failure: None, hangup: None, listens: true };
+        let lost = relay.until_the_end(gateway)?;
+        relay.finish(lost)
+    }
+}
+
+struct Relay {
+    init: Child,
+    control: Control,
+    signals: SignalDescriptor,
+    screen: Option<Screen>,
+    not_executed: Option<Errno>,
+    failure: Option<NativeError>,
+    hangup: Option<Instant>,
+    listens: bool,
+}
+
+impl Relay {
+    /// Returns whether the gateway was lost.
+    fn until_the_end(&mut self, gateway: Option<BorrowedFd<'_>>) -> Result<bool, NativeError> {
+        loop {
+            let init = self.init.pidfd().map_err(failed("watch the sandbox"))?;
+            let mut events = vec![PollFd::new(init, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            let gateway_at = gateway.map(|gateway| push(&mut events, gateway, PollFlags::IN));
+            let control_at = self.listens.then(|| push(&mut events, self.control.as_fd(), PollFlags::IN));
+            let first_of_screen = events.len();
+            if let Some(screen) = &self.screen {
+                screen.interests(&mut events);
+            }
+            let timeout = self.hangup.map(|since| timespec(HANGUP_GRACE.saturating_sub(since.elapsed())));
+            match poll(&mut events, timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(failed_call("watch the sandbox", "poll(2)")(errno)),
+            }
+            let ready: Vec<PollFlags> = events.iter().map(PollFd::revents).collect();
+            drop(events);
+            let is_ready = |index: usize| ready.get(index).is_some_and(|flags| !flags.is_empty());
+            if let Some(screen) = &mut self.screen {
+                screen.serve(ready.get(first_of_screen..).unwrap_or_default())?;
+            }
+            if is_ready(1) {
+                self.take_signals()?;
+            }
+            if control_at.is_some_and(is_ready) {
+                self.listen();
+            }
+            if is_ready(0) {
+                return Ok(false);
+            }
+            if gateway_at.is_some_and(is_ready) {
+                self.init.signal(Signal::KILL);
+                return Ok(true);
+            }
+            if self.hangup.is_some_and(|since| since.elapsed() >= HANGUP_GRACE) {
+                self.init.signal(Signal::KILL);
+            }
+        }
+    }
+
+    fn take_signals(&mut self) -> Result<(), NativeError> {
+        while let Some(number) = self.signals.next().map_err(failed("take a signal"))? {
+            match Signal::from_named_raw(number) {
+                Some(Signal::WINCH) => {
+                    if let Some(screen) = &self.screen {
+                        copy_window_size(&screen.master);
+                    }
+                }
+                Some(Signal::CONT) => self.resume(),
+                // Without a terminal of its own the agent is a job of the caller's shell: it stops with us.
+                Some(Signal::TSTP) if self.screen.is_none() => {
+                    self.init.signal(Signal::TSTP);
+                    self.suspend();
+                }
+                Some(Signal::TSTP | Signal::TTIN | Signal::TTOU) => {}
+                Some(Signal::HUP) => {
+                    self.hangup.get_or_insert_with(Instant::now);
+                    self.init.signal(Signal::HUP);
+                }
+                Some(signal) => self.init.signal(signal),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Hears pid 1, whose words are the agent's from now on: they can stop the display or explain an exit code, no more.
+    fn listen(&mut self) {
+        match self.control.receive_now() {
+            Ok(Some((Message::Stopped { .. }, _))) => self.suspend(),
+            Ok(Some((Message::ExecFailed { errno }, _))) => self.not_executed = Some(Errno::from_raw_os_error(errno.clamp(1, 4095))),
+            Ok(Some((Message::Failed { chain, hint }, _))) => self.failure = Some(NativeError::SetUp { chain, hint }),
+            Err(error) if error.errno == Errno::AGAIN => {}
+            _ => self.listens = false,
+        }
+    }
+
+    /// Gives the terminal back and stops, as the agent did; the caller's shell takes over.
+    fn suspend(&mut self) {
+        if let Some(screen) = &mut self.screen {
+            screen.restore();
+        }
+        if self.screen.as_ref().is_some_and(Screen::has_keyboard) {
+            // To the whole process group, as the terminal would have done: a pipeline stops together.
+            let _ = rustix::process::kill_process_group(rustix::process::getpgrp(), Signal::STOP);
+        } else {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP);
+        }
+        self.resume();
+    }
+
+    /// Takes the terminal again and continues the agent.
+    fn resume(&mut self) {
+        if let Some(screen) = &mut self.screen {
+            screen.take();
+            copy_window_size(&screen.master);
+        }
+        let _ = self.control.send(&Message::Continue, &[]);
+    }
+
+    fn finish(mut self, gateway_lost: bool) -> Result<Outcome, NativeError> {
+        // The last words of pid 1 may have arrived together with its end.
+        while self.listens && matches!(poll(&mut [PollFd::new(&self.control, PollFlags::IN)], Some(&timespec(Duration::ZERO))), Ok(1)) {
+            self.listen();
+        }
+        let code = self.init.wait().map_err(failed("collect the sandbox"))?;
+        if let Some(screen) = &mut self.screen {
+            screen.drain();
+            screen.restore();
+        }
+        if gateway_lost {
+            return Ok(Outcome::GatewayLost);
+        }
+        match (self.failure, self.not_executed) {
+            (Some(error), _) if code == 125 => Err(error),
+            (_, Some(errno)) if code == 126 || code == 127 => Ok(Outcome::NotExecuted { errno, code }),
+            _ => Ok(Outcome::Exited(code)),
+        }
+    }
+}
+
+fn push<'fd>(events: &mut Vec<PollFd<'fd>>, descriptor: BorrowedFd<'fd>, flags: PollFlags) -> usize {
+    events.push(PollFd::from_borrowed_fd(descriptor, flags));
+    events.len() - 1
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(duration.subsec_nanos()) }
+}
+
+/// Gives the sandbox's terminal the size of the caller's.
+fn copy_window_size(master: &OwnedFd) {
+    let size = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
+        .into_iter()
+        .find_map(|stream| rustix::termios::tcgetwinsize(stream).ok());
+    if let Some(size) = size {
+        let _ = rustix::termios::tcsetwinsize(master, size);
+    }
+}
+
+/// The sandbox's terminal on one side, the caller's streams on the other.
+struct Screen {
+    master: OwnedFd,
+    /// Whether the caller's standard input is a terminal whose keys go to the sandbox.
+    keyboard: Keyboard,
+    /// Where the sandbox's output goes: the caller's standard output or error, whichever is a terminal.
+    output: OwnedFd,
+    to_sandbox: VecDeque<u8>,
+    to_caller: VecDeque<u8>,
+    master_open: bool,
+}
+
+/// The caller's terminal as input.
+enum Keyboard {
+    /// Keys are read; these were the settings before.
+    Raw(Box<Termios>),
+    /// The terminal was given back for a while, or ended.
+    Released(Option<Box<Termios>>),
+    /// Standard input is not a terminal.
+    Absent,
+}
+
+impl Screen {
+    fn new(master: OwnedFd, streams: Streams) -> Result<Self, NativeError> {
+        rustix::io::ioctl_fionbio(&master, true).map_err(failed_call("open the sandbox's terminal", "ioctl(2) FIONBIO"))?;
+        let output = if streams.stdout_terminal { rustix::stdio::stdout() } else { rustix::stdio::stderr() };
+        let output = output.try_clone_to_owned().map_err(|_| failed_call("open the caller's terminal", "dup(2)")(Errno::MFILE))?;
+        let keyboard = if streams.stdin_terminal {
+            let settings = rustix::termios::tcgetattr(rustix::stdio::stdin()).map_err(failed_call("read the terminal's settings", "tcgetattr(3)"))?;
+            let _ = rustix::termios::tcsetattr(&master, OptionalActions::Now, &settings);
+            Keyboard::Released(Some(Box::new(settings)))
+        } else {
+            Keyboard::Absent
+        };
+        let mut screen = Self { master, keyboard, output, to_sandbox: VecDeque::new(), to_caller: VecDeque::new(), master_open: true };
+        screen.take();
+        Ok(screen)
+    }
+
+    /// Whether the caller's keys come through here.
+    fn has_keyboard(&self) -> bool {
+        !matches!(self.keyboard, Keyboard::Absent)
+    }
+
+    /// Puts the caller's terminal in raw mode: every key, Ctrl-C and Ctrl-Z too, goes to the sandbox.
+    fn take(&mut self) {
+        if let Keyboard::Released(Some(settings)) = &mut self.keyboard {
+            let mut raw = (**settings).clone();
+            raw.make_raw();
+            if rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &raw).is_ok() {
+                self.keyboard = Keyboard::Raw(settings.clone());
+            }
+        }
+    }
+
+    /// Gives the caller's terminal back as it was.
+    fn restore(&mut self) {
+        if let Keyboard::Raw(settings) = &self.keyboard {
+            let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, settings);
+            self.keyboard = Keyboard::Released(Some(settings.clone()));
+        }
+    }
+
+    /// What to wait for, in the order that `serve` expects: master, caller's input, caller's output.
+    fn interests<'fd>(&'fd self, events: &mut Vec<PollFd<'fd>>) {
+        let mut master = PollFlags::empty();
+        master.set(PollFlags::IN, self.master_open && self.to_caller.len() < BUFFER);
+        master.set(PollFlags::OUT, self.master_open && !self.to_sandbox.is_empty());
+        events.push(PollFd::new(&self.master, master));
+        let keys = matches!(self.keyboard, Keyboard::Raw(_)) && self.to_sandbox.len() < BUFFER;
+        push(events, rustix::stdio::stdin(), if keys { PollFlags::IN } else { PollFlags::empty() });
+        events.push(PollFd::new(&self.output, if self.to_caller.is_empty() { PollFlags::empty() } else { PollFlags::OUT }));
+    }
+
+    fn serve(&mut self, ready: &[PollFlags]) -> Result<(), NativeError> {
+        let [master, keys, output] = ready else { return Ok(()) };
+        if master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) && self.master_open && self.to_caller.len() < BUFFER {
+            self.read_master();
+        }
+        if keys.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            if let Keyboard::Raw(settings) = &self.keyboard {
+                let mut bytes = [0; 4096];
+                match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
+                    Ok(count @ 1..) => self.to_sandbox.extend(bytes.get(..count).unwrap_or_default()),
+                    Err(Errno::INTR | Errno::AGAIN) => {}
+                    // End of the caller's terminal: nothing more to read, the settings can still be put back.
+                    _ => self.keyboard = Keyboard::Released(Some(settings.clone())),
+                }
+            }
+        }
+        if !self.to_sandbox.is_empty() && self.master_open {
+            flush(&self.master, &mut self.to_sandbox);
+        }
+        if !output.is_empty() || !self.to_caller.is_empty() {
+            self.write_caller(output.intersects(PollFlags::ERR | PollFlags::HUP));
+        }
+        Ok(())
+    }
+
+    /// Takes output of the sandbox; the master reports `EIO` when the last process closed the terminal.
+    fn read_master(&mut self) {
+        let mut bytes = [0; 16 * 1024];
+        match rustix::io::read(&self.master, &mut bytes) {
+            Ok(count @ 1..) => self.to_caller.extend(bytes.get(..count).unwrap_or_default()),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            _ => self.master_open = false,
+        }
+    }
+
+    /// Writes to the caller's terminal, which is blocking: only as much as poll promises, a piece at a time.
+    fn write_caller(&mut self, gone: bool) {
+        if gone {
+            self.to_caller.clear();
+            return;
+        }
+        while !self.to_caller.is_empty() && writable(&self.output) {
+            let (piece, _) = self.to_caller.as_slices();
+            let piece = piece.get(..piece.len().min(1024)).unwrap_or_default();
+            match rustix::io::write(&self.output, piece) {
+                Ok(count) => drop(self.to_caller.drain(..count)),
+                Err(Errno::INTR | Errno::AGAIN) => return,
+                Err(_) => self.to_caller.clear(),
+            }
+        }
+    }
+
+    /// Shows what the agent wrote before it ended.
+    fn drain(&mut self) {
+        let end = Instant::now() + DRAIN_GRACE;
+        loop {
+            while self.master_open && self.to_caller.len() < BUFFER && readable(&self.master) {
+                self.read_master();
+            }
+            if self.to_caller.is_empty() || Instant::now() > end {
+                return;
+            }
+            let _ = poll(&mut [PollFd::new(&self.output, PollFlags::OUT)], Some(&timespec(DRAIN_GRACE)));
+            self.write_caller(false);
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
+fn writable(descriptor: &OwnedFd) -> bool {
+    matches!(poll(&mut [PollFd::new(descriptor, PollFlags::OUT)], Some(&timespec(Duration::ZERO))), Ok(1))
+}
+
+fn readable(descriptor: &OwnedFd) -> bool {
+    matches!(poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&timespec(Duration::ZERO))), Ok(1))
+}
+
+/// Writes as much as a non-blocking descriptor takes.
+fn flush(descriptor: &OwnedFd, buffer: &mut VecDeque<u8>) {
+    while !buffer.is_empty() {
+        let (piece, _) = buffer.as_slices();
+        match rustix::io::write(descriptor, piece) {
+            Ok(count) => drop(buffer.drain(..count)),
+            Err(_) => return,
+        }
+    }
+}

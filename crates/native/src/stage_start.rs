@@ -1,0 +1,144 @@
+//! Turns a freshly cloned process into pid 1: identity, sealed program, two descriptors, empty environment.
+//!
+//! Should: run in the cloned process, whose memory is still a copy of the supervisor's.
+//! Mustn't: leave anything of that copy: it ends in an exec or an exit.
+
+use std::ffi::CString;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rcc_plan::Plan;
+use rcc_sys::SysError;
+use rcc_sys::mount::{Depth, MountAttributes, set_mount_attributes};
+use rcc_sys::process::{CloneFlags, close_on_exec_from, execute_descriptor, place_descriptor};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::Signal;
+
+use crate::error::NativeError;
+use crate::protocol::{Control, Message};
+use crate::stage::{CONTROL_DESCRIPTOR, PLAN_DESCRIPTOR, STAGE_NAME};
+
+/// The namespaces of the agent, besides its user namespace.
+pub(crate) const AGENT_NAMESPACES: CloneFlags = CloneFlags::NETWORK
+    .and(CloneFlags::MOUNT)
+    .and(CloneFlags::PID)
+    .and(CloneFlags::IPC)
+    .and(CloneFlags::UTS)
+    .and(CloneFlags::CGROUP)
+    .and(CloneFlags::TIME);
+
+/// Everything that the cloned process needs.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    control: Control,
+    plan: OwnedFd,
+    program: CString,
+    uid: u32,
+    gid: u32,
+}
+
+fn failed(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
+    move |errno| NativeError::Supervisor { step, source: SysError::new(call, "", errno) }
+}
+
+fn failed_call(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
+    move |source| NativeError::Supervisor { step, source }
+}
+
+impl Stage {
+    /// Prepares the start while still in the supervisor.
+    pub(crate) fn new(plan: &Plan, control: Control) -> Result<Self, NativeError> {
+        let program = rustix::fs::readlinkat(CWD, "/proc/self/exe", Vec::new())
+            .map_err(failed("find rcc's own program", "readlinkat(2)"))?;
+        Ok(Self { control, plan: plan_file(plan)?, program, uid: plan.uid, gid: plan.gid })
+    }
+
+    /// Maps the ids of the calling process as those of pid 1 will be.
+    pub(crate) fn map_own_identity(&self) -> Result<(), NativeError> {
+        map_identity(self.uid, self.gid)
+    }
+
+    /// Becomes pid 1's program. Returns only on failure, with the exit code.
+    pub(crate) fn execute(&self) -> i32 {
+        let error = match self.try_execute() {
+            Ok(source) => NativeError::Supervisor { step: "execute pid 1's program", source },
+            Err(error) => error,
+        };
+        // Without a listener nobody can be told; the exit code says the rest.
+        let _ = self.control.send(&Message::Failed { chain: error.chain(), hint: error.hint() }, &[]);
+        125
+    }
+
+    fn try_execute(&self) -> Result<SysError, NativeError> {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(failed("tie pid 1's life to the supervisor", "prctl(2)"))?;
+        self.map_own_identity()?;
+        let program = self.sealed_program()?;
+        // The numbers 3 and 4 may be in use by the descriptors to be placed: move them out of the way first.
+        let control = duplicate_above(&self.control)?;
+        let plan = duplicate_above(&self.plan)?;
+        let program = duplicate_above(&program)?;
+        close_on_exec_from(3).map_err(failed_call("close descriptors"))?;
+        place_descriptor(control.as_fd(), CONTROL_DESCRIPTOR).map_err(failed_call("hand the control connection over"))?;
+        place_descriptor(plan.as_fd(), PLAN_DESCRIPTOR).map_err(failed_call("hand the plan over"))?;
+        let name = CString::new(STAGE_NAME).map_err(|_| failed("name pid 1", "execveat(2)")(Errno::INVAL))?;
+        Ok(execute_descriptor(program.as_fd(), &[name], &[]))
+    }
+
+    /// Opens rcc's own program so that `/proc/1/exe` cannot be opened for writing (CVE-2019-5736): through a read-only
+    /// mount of its own, or, when the file was replaced since this process started, as a sealed copy in memory.
+    fn sealed_program(&self) -> Result<OwnedFd, NativeError> {
+        let step = "seal rcc's own program";
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        if let Ok(mount) = open_tree(CWD, self.program.as_c_str(), flags) {
+            let running = rustix::fs::stat("/proc/self/exe").map_err(failed(step, "stat(2)"))?;
+            let found = rustix::fs::fstat(&mount).map_err(failed(step, "fstat(2)"))?;
+            if (running.st_dev, running.st_ino) == (found.st_dev, found.st_ino) {
+                set_mount_attributes(mount.as_fd(), MountAttributes::READ_ONLY, Depth::One).map_err(failed_call(step))?;
+                return Ok(mount);
+            }
+        }
+        let running = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed(step, "openat(2)"))?;
+        let copy = rustix::fs::memfd_create("rcc", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+            .map_err(failed(step, "memfd_create(2)"))?;
+        std::io::copy(&mut std::fs::File::from(running), &mut std::fs::File::from(copy.try_clone().map_err(|_| failed(step, "dup(2)")(Errno::MFILE))?))
+            .map_err(|_| failed(step, "write(2)")(Errno::IO))?;
+        rustix::fs::fcntl_add_seals(&copy, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)
+            .map_err(failed(step, "fcntl(2)"))?;
+        Ok(copy)
+    }
+}
+
+/// Maps the caller's ids one to one; nothing else exists inside (`user_namespaces(7)`). A single-id map needs no
+/// privilege, but `setgroups(2)` must be given up for good first.
+fn map_identity(uid: u32, gid: u32) -> Result<(), NativeError> {
+    let step = "map the caller's ids";
+    for (file, text) in [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("{uid} {uid} 1")),
+        ("/proc/self/gid_map", format!("{gid} {gid} 1")),
+    ] {
+        let file = rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed(step, "openat(2)"))?;
+        rustix::io::write(&file, text.as_bytes()).map_err(failed(step, "write(2)"))?;
+    }
+    Ok(())
+}
+
+fn duplicate_above(descriptor: &impl AsFd) -> Result<OwnedFd, NativeError> {
+    rustix::io::fcntl_dupfd_cloexec(descriptor, PLAN_DESCRIPTOR + 1).map_err(failed("move a descriptor", "fcntl(2)"))
+}
+
+/// Writes the plan into a file in memory, positioned at its start.
+fn plan_file(plan: &Plan) -> Result<OwnedFd, NativeError> {
+    let step = "write the plan for pid 1";
+    let io = |_| failed(step, "write(2)")(Errno::IO);
+    let file = rustix::fs::memfd_create("rcc-plan", MemfdFlags::CLOEXEC).map_err(failed(step, "memfd_create(2)"))?;
+    let mut file = std::fs::File::from(file);
+    let text = serde_json::to_vec(plan).map_err(|_| failed(step, "write(2)")(Errno::INVAL))?;
+    file.write_all(&text).map_err(io)?;
+    file.seek(SeekFrom::Start(0)).map_err(io)?;
+    Ok(file.into())
+}
