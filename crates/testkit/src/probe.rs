@@ -1,0 +1,1 @@
+//! What `rcc-probe` prints, for tests to read.
