@@ -109,7 +109,10 @@ pub(crate) fn run(workspace: &Workspace, only: &[String]) -> Result<ExitCode> {
         .filter(|gate| only.is_empty() || only.iter().any(|name| name == gate.name))
     {
         let start = Instant::now();
-        let mut report = (gate.run)(workspace)?;
+        let mut report = (gate.run)(workspace).unwrap_or_else(|error| Report {
+            problems: vec![format!("cannot run: {error:#}")],
+            ..Report::default()
+        });
         if let (true, Some(reason)) = (required, report.skipped.take_if(|_| required)) {
             report.problem(format!("required by RCC_TEST_REQUIRE=all: {reason}"));
         }

@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# The README on a fresh Debian: `ci/fresh-debian.sh bookworm|trixie [COMMAND…]`, as root.
+#
+# Builds a minimal root file system with mmdebstrap, adds nothing but a Rust toolchain, the registry's downloads and a
+# clean clone of HEAD, and types the README's commands into it: as an unprivileged user, then as root. With a COMMAND,
+# runs that instead, as the unprivileged user in the system with all packages (to look around).
+#
+# The commands are read out of README.md, so what is tested is what is written. Works on private copies in namespaces
+# of its own: nothing of it is seen by, or left on, the machine but the cache of the two archives.
+#
+# Environment: RCC_FRESH_CACHE  where the archives are kept (default ~/.cache/rcc-fresh)
+#              RCC_FRESH_TARGET a directory for cargo's output that outlives the run (default: none, a clean build)
+# shellcheck disable=SC2016 # single quotes are meant: another shell, apt or awk expands
+set -Eeuo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+readonly suite=${1:?usage: ci/fresh-debian.sh bookworm|trixie [COMMAND…]}
+shift
+readonly top=$PWD cache=${RCC_FRESH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rcc-fresh}
+# The same name inside and outside, so that a compiled-in path is true for both.
+readonly account=builder inside=/home/builder/rcc
+[[ $EUID -eq 0 ]] || { echo "fresh-debian: needs root: it makes a system with a root user of its own" >&2; exit 2; }
+
+work=$(mktemp -d /var/tmp/rcc-fresh.XXXXXX)
+readonly work
+chmod 755 "$work"
+trap 'rm -rf --one-file-system -- "$work"' EXIT
+
+say() { printf -- '-- %s, %s (%d s)\n' "$suite" "$*" "$SECONDS"; }
+
+# packages SET: the names of one set of ci/packages.txt, separated by commas.
+packages() {
+	awk -v set="$1" '$1 == set { printf "%s%s", sep, $2; sep = "," }' ci/packages.txt
+}
+
+# Where this machine gets Debian from: its own configuration decides, the repository names no host.
+mirror() {
+	apt-get indextargets --format '$(ORIGIN) $(LABEL) $(COMPONENT) $(REPO_URI)' |
+		awk '$1 == "Debian" && $2 == "Debian" && $3 == "main" && !found { print $4; found = 1 }'
+}
+
+# archive KIND PACKAGES: makes a root file system, or finds it in the cache; prints its path.
+archive() {
+	local kind=$1 list=$2 from key file
+	from=$(mirror)
+	[[ -n $from ]] || { echo "fresh-debian: apt knows no Debian source here; run apt-get update" >&2; return 1; }
+	# A new week gets new packages.
+	key=$(printf '%s\n' "$suite" "$list" "$from" "$(date +%G-%V)" | sha256sum | cut -c1-16)
+	file=$cache/$suite-$kind-$key.tar
+	if [[ ! -s $file ]]; then
+		mkdir -p "$cache"
+		rm -f -- "$cache/$suite-$kind-"*
+		mmdebstrap --quiet --format=tar --variant=minbase --include="$list" \
+			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+			--dpkgopt='force-unsafe-io' \
+			--customize-hook="chroot \"\$1\" useradd --create-home --shell /bin/bash $account" \
+			"$suite" "$file.new" "$from" >&2
+		mv "$file.new" "$file"
+	fi
+	echo "$file"
+}
+
+# The README's commands: the lines of its first block of shell commands.
+commands() {
+	awk '/^```sh$/ { inside = 1; next } /^```$/ && inside { exit } inside' README.md
+}
+
+# inside ROOT ACCOUNT COMMAND: types a command line in the clone, as the account, in the system at ROOT.
+inside() {
+	local root=$1 who=$2 command=$3 home=/root owner
+	[[ $who == root ]] || home=/home/$who
+	say "$who: $command"
+	# By number: inside and outside need not agree on names.
+	owner=$(awk -F: -v who="$who" '$1 == who { print $3 ":" $4 }' "$root/etc/passwd")
+	chown -R --no-dereference "$owner" "$work/src" "$work/cargo-home" "$target"
+	WORK=$work SYSROOT=$sysroot TREE=$inside TARGET=$target \
+		timeout --kill-after=10 2400 ci/inside-root.sh "$root" \
+		env --ignore-environment HOME="$home" USER="$who" LOGNAME="$who" LC_ALL=C.UTF-8 TERM=dumb \
+		${RCC_TEST_REQUIRE:+RCC_TEST_REQUIRE="$RCC_TEST_REQUIRE"} \
+		CARGO_HOME=/opt/cargo-home CARGO_NET_OFFLINE=true CARGO_TERM_COLOR=never \
+		PATH=/opt/rust/bin:/usr/local/bin:/usr/bin:/bin \
+		setpriv --reuid "$who" --regid "$who" --init-groups --inh-caps=-all \
+		bash -c 'cd "$0" && eval "$1"' "$inside" "$command" </dev/null
+}
+
+say "root file systems"
+minimal=$(archive minimal "$(packages build)")
+full=$(archive full "$(packages build),$(packages test)")
+mkdir "$work/minimal" "$work/full" "$work/cargo-home"
+tar -C "$work/minimal" -xf "$minimal"
+tar -C "$work/full" -xf "$full"
+
+say "toolchain and sources"
+git clone --quiet --no-hardlinks "$top" "$work/src"
+(cd "$work/src" && cargo fetch --locked --quiet)
+sysroot=$(rustc --print sysroot)
+cp -a "${CARGO_HOME:-$HOME/.cargo}/registry" "$work/cargo-home/"
+target=${RCC_FRESH_TARGET:-$work}/target-$suite
+mkdir -p "$target" "$work/src/target"
+
+if [[ $# -ne 0 ]]; then
+	inside "$work/full" "$account" "$*"
+	exit
+fi
+
+mapfile -t readme < <(commands)
+[[ ${#readme[@]} -eq 2 ]] || { echo "fresh-debian: README.md does not begin with two commands" >&2; exit 1; }
+# The user first: root finds what the user built, and the files that root writes are in nobody's way.
+for who in "$account" root; do
+	inside "$work/minimal" "$who" "${readme[0]}"
+done
+for who in "$account" root; do
+	inside "$work/full" "$who" "${readme[1]}"
+done
+say "done"
