@@ -1,176 +1,170 @@
 //! The system-call filter: an allow-list with `ENOSYS` for everything unknown, and refusals by argument.
 //!
-//! Two filters are installed; the kernel takes the stricter answer of the two (`seccomp(2)`):
-//! 1. the allow-list of the profile: any other number fails with `ENOSYS`. It also ends a process that uses another
-//!    architecture's calls (`int 0x80` on x86-64); x32 numbers are simply not on the list;
-//! 2. the refusals: `EPERM` for known calls that an agent must not use, and for arguments of allowed calls: new
-//!    namespaces, terminal injection, socket families and protocols.
+//! One filter is installed. A number on the profile's list reaches the kernel; known calls that an agent must not use,
+//! and forbidden arguments (new namespaces, terminal injection, socket families and protocols), fail with `EPERM` or
+//! what a kernel without the feature would say; every other number fails with `ENOSYS`. A process that uses another
+//! architecture's calls (`int 0x80` on x86-64) is ended; x32 numbers are simply not on the list.
 //!
 //! Arguments that the kernel takes as `int` are compared on their low 32 bits only, as the kernel does: comparing all
 //! 64 let a caller slip a forbidden value through with high bits set (CVE-2019-10063).
 
+mod program;
 mod tables;
 
 use std::collections::BTreeMap;
 
 use rcc_plan::SeccompProfile;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
+use seccompiler::BpfProgram;
 
 use crate::error::NativeError;
+use program::{Action, Condition, Refusal, Treatment, build};
 
+/// `AUDIT_ARCH_*` of `linux/audit.h`.
 #[cfg(target_arch = "x86_64")]
-const ARCHITECTURE: TargetArch = TargetArch::x86_64;
+const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
-const ARCHITECTURE: TargetArch = TargetArch::aarch64;
+const ARCHITECTURE: u32 = 0xc000_00b7;
 
 /// `CLONE_NEW*` flags that `clone(2)` takes; the bit of `CLONE_NEWTIME` belongs to the exit signal there.
-const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
+const NEW_NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET) as u64;
+    | libc::CLONE_NEWNET;
 
-/// Values of `personality(2)` that programs use: the default, asking, and switching off address randomisation for
-/// debuggers; the ones that weaken memory protection are refused.
-const PERSONALITIES: [u64; 4] = [0x0, 0x0004_0000, 0x0002_0000, 0xffff_ffff];
+/// Values of `personality(2)` that programs use: the default, no address randomisation (debuggers), an old version
+/// number, asking. The ones that weaken memory protection are refused.
+const PERSONALITIES: [u32; 4] = [0x0, 0x0004_0000, 0x0002_0000, 0xffff_ffff];
 
-/// Compiled filters, ready to be installed.
-pub(crate) struct Filters(Vec<BpfProgram>);
+const NOT_PERMITTED: u16 = 1;
+const NO_SUCH_CALL: u16 = 38;
+const FAMILY_NOT_SUPPORTED: u16 = 97;
+const PROTOCOL_NOT_SUPPORTED: u16 = 93;
 
-/// Compiles the filters of a profile.
-pub(crate) fn compile(profile: &SeccompProfile) -> Result<Filters, NativeError> {
-    let refused = program(refusals(), SeccompAction::Allow, SeccompAction::Errno(errno(libc::EPERM)))?;
-    let programs = match profile {
-        SeccompProfile::Default => vec![allow_list(&default_calls())?, refused],
-        SeccompProfile::Strict => vec![allow_list(&strict_calls())?, refused],
-        SeccompProfile::DangerouslyNone => vec![refused],
+/// A compiled filter, ready to be installed.
+pub(crate) struct Filter(BpfProgram);
+
+/// Compiles the filter of a profile.
+pub(crate) fn compile(profile: &SeccompProfile) -> Filter {
+    let (allowed, otherwise) = match profile {
+        SeccompProfile::Default => (default_calls(), Action::Fail(NO_SUCH_CALL)),
+        SeccompProfile::Strict => (strict_calls(), Action::Fail(NO_SUCH_CALL)),
+        SeccompProfile::DangerouslyNone => (default_calls(), Action::Allow),
     };
-    Ok(Filters(programs))
+    let mut table: BTreeMap<u32, Treatment> =
+        allowed.keys().map(|&number| (number, Treatment::Always(Action::Allow))).collect();
+    for &(_, number) in tables::REFUSED {
+        table.insert(number, Treatment::Always(Action::Fail(NOT_PERMITTED)));
+    }
+    for (number, refusals) in refusals() {
+        if matches!(table.get(&number), Some(Treatment::Always(Action::Allow))) {
+            table.insert(number, Treatment::Unless(refusals));
+        }
+    }
+    Filter(build(ARCHITECTURE, &table, otherwise))
 }
 
-impl Filters {
-    /// Puts the filters in force for this thread and everything it will execute. Sets no_new_privs as a side effect.
+impl Filter {
+    /// Puts the filter in force for this thread and everything it will fork or execute. Sets no_new_privs as a side
+    /// effect.
     pub(crate) fn install(&self) -> Result<(), NativeError> {
-        for program in &self.0 {
-            seccompiler::apply_filter(program).map_err(|source| NativeError::Seccomp { source })?;
-        }
-        Ok(())
+        seccompiler::apply_filter(&self.0).map_err(|source| NativeError::Seccomp { source })
     }
 }
 
-/// Names and numbers of the calls that the profile lets through to the kernel, refusals by argument aside.
+/// Numbers and names of the calls that the profile lets through to the kernel, refusals by argument aside.
 #[must_use]
-pub fn allowed_calls(profile: &SeccompProfile) -> BTreeMap<i64, &'static str> {
-    let calls = match profile {
+pub fn allowed_calls(profile: &SeccompProfile) -> BTreeMap<u32, &'static str> {
+    match profile {
         SeccompProfile::Default | SeccompProfile::DangerouslyNone => default_calls(),
         SeccompProfile::Strict => strict_calls(),
-    };
-    calls.into_iter().filter(|(number, _)| !tables::REFUSED.iter().any(|(_, refused)| refused == number)).collect()
+    }
 }
 
-fn default_calls() -> BTreeMap<i64, &'static str> {
+fn default_calls() -> BTreeMap<u32, &'static str> {
     use tables::*;
-    index(&[CORE, STRICT_FILES, LEGACY, FILES, EVENTS, PROCESSES, MEMORY, SOCKETS, REFUSED])
+    index(&[CORE, STRICT_FILES, LEGACY, FILES, EVENTS, PROCESSES, MEMORY, SOCKETS])
 }
 
-fn strict_calls() -> BTreeMap<i64, &'static str> {
-    index(&[tables::CORE, tables::STRICT_FILES, tables::STRICT_LEGACY, tables::REFUSED])
+fn strict_calls() -> BTreeMap<u32, &'static str> {
+    index(&[tables::CORE, tables::STRICT_FILES, tables::STRICT_LEGACY])
 }
 
-fn index(groups: &[&[tables::Call]]) -> BTreeMap<i64, &'static str> {
+fn index(groups: &[&[tables::Call]]) -> BTreeMap<u32, &'static str> {
     groups.iter().flat_map(|group| group.iter()).map(|&(name, number)| (number, name)).collect()
 }
 
-fn allow_list(calls: &BTreeMap<i64, &'static str>) -> Result<BpfProgram, NativeError> {
-    let rules = calls.keys().map(|&number| (number, Vec::new())).collect();
-    program(rules, SeccompAction::Errno(errno(libc::ENOSYS)), SeccompAction::Allow)
+/// Refusals by argument of calls that are otherwise allowed.
+fn refusals() -> Vec<(u32, Vec<Refusal>)> {
+    use Condition::{Differs, Equal, HasAnyOf};
+    vec![
+        (number(libc::SYS_clone), vec![refuse(vec![HasAnyOf(0, bits(NEW_NAMESPACES))], NOT_PERMITTED)]),
+        (number(libc::SYS_unshare), vec![refuse(vec![HasAnyOf(0, bits(NEW_NAMESPACES | libc::CLONE_NEWTIME))], NOT_PERMITTED)]),
+        (number(libc::SYS_ioctl), vec![
+            refuse(vec![Equal(1, TIOCSTI)], NOT_PERMITTED),
+            refuse(vec![Equal(1, TIOCLINUX)], NOT_PERMITTED),
+        ]),
+        (number(libc::SYS_personality), vec![refuse(PERSONALITIES.map(|value| Differs(0, value)).to_vec(), NOT_PERMITTED)]),
+        (number(libc::SYS_socket), socket_refusals()),
+        (number(libc::SYS_socketpair), vec![refuse(vec![Differs(0, bits(libc::AF_UNIX))], FAMILY_NOT_SUPPORTED)]),
+    ]
 }
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
-
-fn program(rules: Rules, otherwise: SeccompAction, on_match: SeccompAction) -> Result<BpfProgram, NativeError> {
-    SeccompFilter::new(rules, otherwise, on_match, ARCHITECTURE)
-        .and_then(BpfProgram::try_from)
-        .map_err(|error| NativeError::Seccomp { source: seccompiler::Error::Backend(error) })
-}
-
-/// The second filter: what matches is refused.
-fn refusals() -> Rules {
-    let mut rules: Rules = tables::REFUSED.iter().map(|&(_, number)| (number, Vec::new())).collect();
-    rules.insert(libc::SYS_clone, each_flag(0, NEW_NAMESPACES));
-    rules.insert(libc::SYS_unshare, each_flag(0, NEW_NAMESPACES | libc::CLONE_NEWTIME as u64));
-    rules.insert(libc::SYS_ioctl, vec![all(&[equal(1, libc::TIOCSTI)]), all(&[equal(1, libc::TIOCLINUX)])]);
-    rules.insert(libc::SYS_personality, vec![all(&PERSONALITIES.map(|value| differs(0, value)))]);
-    rules.insert(libc::SYS_socket, socket_refusals());
-    rules.insert(libc::SYS_socketpair, vec![all(&[differs(0, libc::AF_UNIX as u64)])]);
-    rules
-}
+/// `ioctl_tty(2)`: puts a byte into a terminal's input; `ioctl_console(2)`: the console's clipboard.
+const TIOCSTI: u32 = 0x5412;
+const TIOCLINUX: u32 = 0x541c;
 
 /// Families UNIX, INET, INET6 and route NETLINK; of INET and INET6 only TCP, UDP and echo datagrams.
-fn socket_refusals() -> Vec<SeccompRule> {
+fn socket_refusals() -> Vec<Refusal> {
+    use Condition::{Differs, Equal, Masked};
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-    let mut rules = vec![
-        all(&families.map(|family| differs(0, family as u64))),
-        all(&[equal(0, libc::AF_NETLINK as u64), differs(2, libc::NETLINK_ROUTE as u64)]),
-    ];
     let protocols = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_ICMP, libc::IPPROTO_ICMPV6];
+    let mut refusals = vec![
+        refuse(families.map(|family| Differs(0, bits(family))).to_vec(), FAMILY_NOT_SUPPORTED),
+        refuse(vec![Equal(0, bits(libc::AF_NETLINK)), Differs(2, bits(libc::NETLINK_ROUTE))], PROTOCOL_NOT_SUPPORTED),
+    ];
     for family in [libc::AF_INET, libc::AF_INET6] {
-        let mut odd_protocol = vec![equal(0, family as u64)];
-        odd_protocol.extend(protocols.map(|protocol| differs(2, protocol as u64)));
-        rules.push(all(&odd_protocol));
         // The low four bits are the type, the rest are SOCK_CLOEXEC and SOCK_NONBLOCK (`socket(2)`).
-        rules.push(all(&[equal(0, family as u64), masked(1, 0xf, libc::SOCK_RAW as u64)]));
+        refusals.push(refuse(vec![Equal(0, bits(family)), Masked(1, 0xf, bits(libc::SOCK_RAW))], NOT_PERMITTED));
+        let mut odd_protocol = vec![Equal(0, bits(family))];
+        odd_protocol.extend(protocols.map(|protocol| Differs(2, bits(protocol))));
+        refusals.push(refuse(odd_protocol, PROTOCOL_NOT_SUPPORTED));
     }
-    rules
+    refusals
 }
 
-/// One rule for each bit of `flags` in argument `index`.
-fn each_flag(index: u8, flags: u64) -> Vec<SeccompRule> {
-    (0..32).map(|bit| 1_u64 << bit).filter(|bit| flags & bit != 0).map(|bit| all(&[masked(index, bit, bit)])).collect()
+fn refuse(conditions: Vec<Condition>, errno: u16) -> Refusal {
+    Refusal { conditions, errno }
 }
 
-#[expect(clippy::expect_used, reason = "only constants of this file come here, and the unit tests compile them all")]
-fn all(conditions: &[SeccompCondition]) -> SeccompRule {
-    SeccompRule::new(conditions.to_vec()).expect("a rule has at least one condition")
+fn bits(value: i32) -> u32 {
+    u32::from_ne_bytes(value.to_ne_bytes())
 }
 
-fn equal(index: u8, value: u64) -> SeccompCondition {
-    condition(index, SeccompCmpOp::Eq, value)
-}
-
-fn differs(index: u8, value: u64) -> SeccompCondition {
-    condition(index, SeccompCmpOp::Ne, value)
-}
-
-fn masked(index: u8, mask: u64, value: u64) -> SeccompCondition {
-    condition(index, SeccompCmpOp::MaskedEq(mask), value)
-}
-
-#[expect(clippy::expect_used, reason = "only constants of this file come here, and the unit tests compile them all")]
-fn condition(index: u8, operator: SeccompCmpOp, value: u64) -> SeccompCondition {
-    SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value).expect("an argument index below six")
-}
-
-#[expect(clippy::cast_sign_loss, reason = "errno numbers are small and positive")]
-fn errno(number: i32) -> u32 {
-    number as u32
+/// System-call numbers are small; one that were not would be listed as a number that does not exist.
+fn number(number: libc::c_long) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::program::tests::interpret;
     use super::*;
 
+    const ALLOW: u32 = 0x7fff_0000;
+    const EPERM: u32 = 0x0005_0001;
+
+    fn ask(profile: &SeccompProfile, call: libc::c_long, arguments: [u64; 6]) -> u32 {
+        interpret(&compile(profile).0, ARCHITECTURE, number(call), arguments)
+    }
+
     #[test]
-    fn every_profile_compiles_and_fits_the_kernel_limit() {
+    fn every_profile_fits_the_kernel_limit_and_is_shallow() {
         for profile in [SeccompProfile::Default, SeccompProfile::Strict, SeccompProfile::DangerouslyNone] {
-            for program in compile(&profile).unwrap().0 {
-                // BPF_MAXINSNS, include/uapi/linux/bpf_common.h.
-                assert!(program.len() <= 4096, "{profile:?}: {} instructions", program.len());
-            }
+            let length = compile(&profile).0.len();
+            assert!(length < 700, "{profile:?}: {length} instructions");
         }
     }
 
@@ -194,13 +188,34 @@ mod tests {
     }
 
     #[test]
-    fn the_calls_of_known_escapes_are_not_allowed() {
-        let default = allowed_calls(&SeccompProfile::Default);
-        for number in [
-            libc::SYS_clone3, libc::SYS_bpf, libc::SYS_io_uring_setup, libc::SYS_userfaultfd, libc::SYS_keyctl,
-            libc::SYS_mount, libc::SYS_setns, libc::SYS_open_by_handle_at, libc::SYS_perf_event_open, libc::SYS_kexec_file_load,
-        ] {
-            assert!(!default.contains_key(&number), "{number}");
+    fn the_filter_says_what_the_lists_say() {
+        for profile in [SeccompProfile::Default, SeccompProfile::Strict] {
+            let allowed = allowed_calls(&profile);
+            for call in 0..600 {
+                let expected = if allowed.contains_key(&call) {
+                    ALLOW
+                } else if tables::REFUSED.iter().any(|(_, number)| *number == call) {
+                    EPERM
+                } else {
+                    0x0005_0000 | u32::from(NO_SUCH_CALL)
+                };
+                // AF_UNIX, no flags: no refusal by argument applies.
+                let arguments = if call == number(libc::SYS_socket) || call == number(libc::SYS_socketpair) { [1, 1, 0, 0, 0, 0] } else { [0; 6] };
+                assert_eq!(ask(&profile, call.into(), arguments), expected, "{profile:?}, call {call}");
+            }
         }
+    }
+
+    #[test]
+    fn refusals_look_at_the_low_half_of_an_argument_only() {
+        let default = SeccompProfile::Default;
+        for value in [0x5412, 0xdead_beef_0000_5412_u64, 0x541c, 0x1_0000_541c] {
+            assert_eq!(ask(&default, libc::SYS_ioctl, [0, value, 0, 0, 0, 0]), EPERM, "{value:#x}");
+        }
+        assert_eq!(ask(&default, libc::SYS_ioctl, [0, 0x5413, 0, 0, 0, 0]), ALLOW);
+        for flag in [0x1000_0000_u64, 0x4000_0000, 0x2_0000, 0xffff_ffff_1000_0011] {
+            assert_eq!(ask(&default, libc::SYS_clone, [flag, 0, 0, 0, 0, 0]), EPERM, "{flag:#x}");
+        }
+        assert_eq!(ask(&default, libc::SYS_clone, [0x0120_0011, 0, 0, 0, 0, 0]), ALLOW);
     }
 }

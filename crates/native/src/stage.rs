@@ -11,10 +11,11 @@
 //! 6. pseudo-terminal
 //! 7. say that the tree is ready; wait until the supervisor says that everything stands
 //! 8. limits, capabilities, no_new_privs, Landlock
-//! 9. fork the agent, which installs seccomp and executes
-//! 10. seccomp for itself; reap, pass signals, tell about stops
+//! 9. seccomp
+//! 10. fork the agent, which takes its streams and executes
+//! 11. reap, pass signals, tell about stops
 //!
-//! Should: hold nothing worth stealing. Mustn't: trust anything that happens after step 9.
+//! Should: hold nothing worth stealing. Mustn't: trust anything that happens after step 10.
 
 use std::ffi::{CString, OsStr};
 use std::io::Read;
@@ -23,8 +24,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use rcc_plan::{Network, Plan, SeccompProfile};
 use rcc_sys::process::{
-    CloneFlags, Forked, SignalDescriptor, SignalSet, clone_process, close_on_exec_from, execute_path, exit_now,
-    join_new_session_keyring, place_descriptor, restore_default_signal_actions, take_descriptor,
+    SignalDescriptor, SignalSet, close_on_exec_from, execute_path, exit_now, fork, join_new_session_keyring, place_descriptor, restore_default_signal_actions, take_descriptor,
 };
 use rcc_sys::SysError;
 use rcc_sys::netlink::RouteSocket;
@@ -110,25 +110,28 @@ fn run(control: &Control) -> Result<i32, NativeError> {
         _ => return Ok(FAILED),
     }
     // Step 8.
-    let filters = seccomp::compile(&plan.hardening.seccomp)?;
     confine::confine(&plan.hardening)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(system_call("close pid 1's memory to others", "prctl(2)"))?;
     let signals = SignalSet::all();
     signals.block_only_these().map_err(system("block signals"))?;
     let signals = signals.descriptor().map_err(system("wait for signals"))?;
-    // Step 9.
-    let slave = terminal.map(|terminal| terminal.slave);
-    let agent = match clone_process(CloneFlags::default()).map_err(system("fork the agent"))? {
-        Forked::Child => exit_now(become_agent(control, &plan, slave, &filters)),
-        Forked::Parent(pid, _) => pid,
-    };
+    // Step 9. The agent inherits the filter; a shorter list is added in the agent alone.
+    seccomp::compile(match plan.hardening.seccomp {
+        SeccompProfile::DangerouslyNone => &SeccompProfile::DangerouslyNone,
+        SeccompProfile::Default | SeccompProfile::Strict => &SeccompProfile::Default,
+    })
+    .install()?;
     // Step 10.
-    let own_filter = seccomp::compile(&SeccompProfile::Default)?;
+    let slave = terminal.map(|terminal| terminal.slave);
+    let agent = match fork().map_err(system("fork the agent"))? {
+        None => exit_now(become_agent(control, &plan, slave)),
+        Some(pid) => pid,
+    };
+    // Step 11.
     let mut reaper = Reaper { control, agent, slave, supervisor_talks: true };
     reaper.take_foreground();
     close_standard_streams()?;
-    own_filter.install()?;
     reaper.run(&signals)
 }
 
@@ -172,8 +175,8 @@ impl Terminal {
 }
 
 /// The forked child: streams, process group, signals, seccomp, exec. Returns the exit code of a failure.
-fn become_agent(control: &Control, plan: &Plan, slave: Option<OwnedFd>, filters: &seccomp::Filters) -> i32 {
-    match prepare_agent(plan, slave.as_ref(), filters) {
+fn become_agent(control: &Control, plan: &Plan, slave: Option<OwnedFd>) -> i32 {
+    match prepare_agent(plan, slave.as_ref()) {
         Ok(never) => {
             let errno = never.errno;
             let _ = control.send(&Message::ExecFailed { errno: errno.raw_os_error() }, &[]);
@@ -187,7 +190,7 @@ fn become_agent(control: &Control, plan: &Plan, slave: Option<OwnedFd>, filters:
 }
 
 /// Does everything up to the exec; `Ok` carries the error of the exec itself.
-fn prepare_agent(plan: &Plan, slave: Option<&OwnedFd>, filters: &seccomp::Filters) -> Result<SysError, NativeError> {
+fn prepare_agent(plan: &Plan, slave: Option<&OwnedFd>) -> Result<SysError, NativeError> {
     rustix::process::setpgid(None, None).map_err(system_call("start a process group", "setpgid(2)"))?;
     if let Some(slave) = slave {
         // A process of the background that takes the terminal gets SIGTTOU unless it is blocked, which it is here.
@@ -217,7 +220,9 @@ fn prepare_agent(plan: &Plan, slave: Option<&OwnedFd>, filters: &seccomp::Filter
     close_on_exec_from(3).map_err(system("close descriptors"))?;
     restore_default_signal_actions();
     SignalSet::none().block_only_these().map_err(system("unblock signals"))?;
-    filters.install()?;
+    if plan.hardening.seccomp == SeccompProfile::Strict {
+        seccomp::compile(&SeccompProfile::Strict).install()?;
+    }
     Ok(execute(&candidates, &arguments, &environment))
 }
 

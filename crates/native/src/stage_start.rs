@@ -15,6 +15,7 @@ use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::Signal;
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::error::NativeError;
 use crate::protocol::{Control, Message};
@@ -76,6 +77,7 @@ impl Stage {
             .map_err(failed("tie pid 1's life to the supervisor", "prctl(2)"))?;
         self.map_own_identity()?;
         let program = self.sealed_program()?;
+        keep_capabilities_over_exec()?;
         // The numbers 3 and 4 may be in use by the descriptors to be placed: move them out of the way first.
         let control = duplicate_above(&self.control)?;
         let plan = duplicate_above(&self.plan)?;
@@ -123,6 +125,19 @@ fn map_identity(uid: u32, gid: u32) -> Result<(), NativeError> {
     ] {
         let file = rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed(step, "openat(2)"))?;
         rustix::io::write(&file, text.as_bytes()).map_err(failed(step, "write(2)"))?;
+    }
+    Ok(())
+}
+
+/// An exec drops the capabilities of every user but root (`capabilities(7)`), and pid 1 still has to mount, to bring its
+/// loopback up and to empty its bounding set; ambient capabilities survive. They are over the new user namespace only.
+fn keep_capabilities_over_exec() -> Result<(), NativeError> {
+    let step = "keep pid 1's capabilities";
+    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN | CapabilitySet::SETPCAP;
+    let sets = CapabilitySets { effective: needed, permitted: needed, inheritable: needed };
+    rustix::thread::set_capabilities(None, sets).map_err(failed(step, "capset(2)"))?;
+    for capability in needed.iter() {
+        rustix::thread::configure_capability_in_ambient_set(capability, true).map_err(failed(step, "prctl(2)"))?;
     }
     Ok(())
 }

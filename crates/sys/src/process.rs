@@ -119,6 +119,26 @@ pub fn clone_process(flags: CloneFlags) -> Result<Forked, SysError> {
     }
 }
 
+/// Forks with the plain `clone(2)`, which a system-call filter that forbids `clone3(2)` still allows. `None` is the child.
+///
+/// # Errors
+/// `EAGAIN`/`ENOMEM`: out of processes or memory. `EBUSY` with more than one thread, as [`clone_process`].
+pub fn fork() -> Result<Option<Pid>, SysError> {
+    if thread_count() != Some(1) {
+        return Err(SysError::new(
+            "fork(2)",
+            "a process with several threads",
+            Errno::BUSY,
+        ));
+    }
+    // SAFETY: this process has one thread, so the child cannot miss a lock that another thread held; no memory is shared.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(SysError::new("fork(2)", "", last_errno())),
+        pid => Ok(Pid::from_raw(pid)),
+    }
+}
+
 /// Counts the threads of this process from `/proc/self/status`'s cheap sibling, the task directory's link count.
 fn thread_count() -> Option<u64> {
     // `/proc/self/task` has two links of its own and one for each thread (`proc_pid_task(5)`).

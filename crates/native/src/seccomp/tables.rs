@@ -1,12 +1,13 @@
 //! The system calls of each profile, by group, each group with its reason. Data only.
 //!
 //! A call that is in no table fails with `ENOSYS`, so that programs fall back as on an older kernel.
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "call numbers are small and positive")]
 
 /// A system call by name and number.
-pub(super) type Call = (&'static str, i64);
+pub(super) type Call = (&'static str, u32);
 
 macro_rules! calls {
-    ($($name:ident $number:ident),* $(,)?) => { &[$((stringify!($name), libc::$number)),*] };
+    ($($name:ident $number:ident),* $(,)?) => { &[$((stringify!($name), libc::$number as u32)),*] };
 }
 
 /// What nearly every program needs: memory, files that are already open, time, its own threads and signals.
