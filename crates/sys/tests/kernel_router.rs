@@ -11,12 +11,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use namespaces::{Namespace, in_new_namespaces, skip};
-use rcc_sys::netlink::router::{
-    self, AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig,
-};
+use rcc_sys::netlink::router::{self, AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig};
 use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket};
 use rcc_sys::socket::{
-    IpFamilies, recv_with_original_destination, send_from, transparent_tcp_listener, transparent_udp_socket,
+    IpFamilies, recv_with_original_destination, send_from, transparent_tcp_listener,
+    transparent_udp_socket,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -61,7 +60,13 @@ fn configure(agent: &Namespace) {
     router::configure(&route, &netfilter, &config(agent)).unwrap();
     agent.run(|| {
         let route = RouteSocket::open().unwrap();
-        router::configure_agent(&route, &AgentLinkConfig { addresses: ADDRESSES }).unwrap();
+        router::configure_agent(
+            &route,
+            &AgentLinkConfig {
+                addresses: ADDRESSES,
+            },
+        )
+        .unwrap();
     });
     router::wait_until_up(&route).unwrap();
 }
@@ -123,56 +128,71 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 #[test]
 fn the_first_connection_after_configuration_is_not_delayed() {
-    in_new_namespaces("the_first_connection_after_configuration_is_not_delayed", || {
-        let listener = listener();
-        let agent = configured();
-        for wanted in ["203.0.113.7:443", "[2001:db8::7]:443"] {
-            let wanted: SocketAddr = wanted.parse().unwrap();
-            let took = agent.run(move || {
-                let start = Instant::now();
-                TcpStream::connect_timeout(&wanted, PATIENCE).unwrap();
-                start.elapsed()
-            });
-            assert!(took < AT_ONCE, "connecting to {wanted} took {took:?}");
-        }
-        drop(listener);
-    });
+    in_new_namespaces(
+        "the_first_connection_after_configuration_is_not_delayed",
+        || {
+            let listener = listener();
+            let agent = configured();
+            for wanted in ["203.0.113.7:443", "[2001:db8::7]:443"] {
+                let wanted: SocketAddr = wanted.parse().unwrap();
+                let took = agent.run(move || {
+                    let start = Instant::now();
+                    TcpStream::connect_timeout(&wanted, PATIENCE).unwrap();
+                    start.elapsed()
+                });
+                assert!(took < AT_ONCE, "connecting to {wanted} took {took:?}");
+            }
+            drop(listener);
+        },
+    );
 }
 
 #[test]
 fn dns_is_answered_in_the_name_of_the_original_destination() {
-    in_new_namespaces("dns_is_answered_in_the_name_of_the_original_destination", || {
-        let agent = configured();
-        let server = transparent_udp_socket(53, IpFamilies::Both).unwrap();
-        for wanted in ["203.0.113.53:53", "[2001:db8::53]:53", "198.18.0.1:53", "[fd72:6363::1]:53"] {
-            let wanted: SocketAddr = wanted.parse().unwrap();
-            let (client, from) = agent.run(move || {
-                let any = if wanted.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-                let client = UdpSocket::bind(any).unwrap();
-                client.connect(wanted).unwrap(); // a connected socket takes answers from that address only
-                client.send(b"question").unwrap();
-                client.set_read_timeout(Some(PATIENCE)).unwrap();
-                let from = client.local_addr().unwrap();
-                (client, from)
-            });
-            wait_readable(&server);
-            let mut buffer = [0; 64];
-            let datagram = recv_with_original_destination(server.as_fd(), &mut buffer).unwrap();
-            assert_eq!(&buffer[..datagram.length], b"question");
-            assert_eq!(datagram.original_destination, wanted);
-            assert_eq!(datagram.source, from);
-            assert!(!datagram.truncated);
-            let sent = send_from(
-                server.as_fd(),
-                b"answer",
-                datagram.original_destination.ip(),
-                datagram.source,
-            );
-            assert_eq!(sent, Ok(6));
-            let length = client.recv(&mut buffer).unwrap();
-            assert_eq!(&buffer[..length], b"answer");
-        }
-    });
+    in_new_namespaces(
+        "dns_is_answered_in_the_name_of_the_original_destination",
+        || {
+            let agent = configured();
+            let server = transparent_udp_socket(53, IpFamilies::Both).unwrap();
+            for wanted in [
+                "203.0.113.53:53",
+                "[2001:db8::53]:53",
+                "198.18.0.1:53",
+                "[fd72:6363::1]:53",
+            ] {
+                let wanted: SocketAddr = wanted.parse().unwrap();
+                let (client, from) = agent.run(move || {
+                    let any = if wanted.is_ipv4() {
+                        "0.0.0.0:0"
+                    } else {
+                        "[::]:0"
+                    };
+                    let client = UdpSocket::bind(any).unwrap();
+                    client.connect(wanted).unwrap(); // a connected socket takes answers from that address only
+                    client.send(b"question").unwrap();
+                    client.set_read_timeout(Some(PATIENCE)).unwrap();
+                    let from = client.local_addr().unwrap();
+                    (client, from)
+                });
+                wait_readable(&server);
+                let mut buffer = [0; 64];
+                let datagram = recv_with_original_destination(server.as_fd(), &mut buffer).unwrap();
+                assert_eq!(&buffer[..datagram.length], b"question");
+                assert_eq!(datagram.original_destination, wanted);
+                assert_eq!(datagram.source, from);
+                assert!(!datagram.truncated);
+                let sent = send_from(
+                    server.as_fd(),
+                    b"answer",
+                    datagram.original_destination.ip(),
+                    datagram.source,
+                );
+                assert_eq!(sent, Ok(6));
+                let length = client.recv(&mut buffer).unwrap();
+                assert_eq!(&buffer[..length], b"answer");
+            }
+        },
+    );
 }
 
 #[test]
@@ -195,7 +215,12 @@ fn an_ipv4_only_dns_socket_works_too() {
         assert_eq!(datagram.original_destination, wanted);
         send_from(server.as_fd(), b"answer", wanted.ip(), datagram.source).unwrap();
         assert_eq!(client.recv(&mut buffer).unwrap(), 6);
-        let mixed = send_from(server.as_fd(), b"x", "2001:db8::1".parse().unwrap(), datagram.source);
+        let mixed = send_from(
+            server.as_fd(),
+            b"x",
+            "2001:db8::1".parse().unwrap(),
+            datagram.source,
+        );
         assert_eq!(mixed.unwrap_err().errno, Errno::INVAL);
         let nothing = recv_with_original_destination(server.as_fd(), &mut buffer);
         assert_eq!(nothing.unwrap_err().errno, Errno::AGAIN);
@@ -214,7 +239,11 @@ fn other_udp_is_refused_at_once() {
         ] {
             let wanted: SocketAddr = wanted.parse().unwrap();
             let (errno, took) = agent.run(move || {
-                let any = if wanted.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                let any = if wanted.is_ipv4() {
+                    "0.0.0.0:0"
+                } else {
+                    "[::]:0"
+                };
                 let client = UdpSocket::bind(any).unwrap();
                 client.connect(wanted).unwrap();
                 client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -223,7 +252,6 @@ fn other_udp_is_refused_at_once() {
                 let error = client.recv(&mut [0; 8]).unwrap_err();
                 (errno_of(&error), start.elapsed())
             });
-            if errno != expected { agent.run(|| { print!("AGENT {}", String::from_utf8_lossy(&Command::new("sh").args(["-c", "grep -v '[^0-9]0$' /proc/thread-self/net/snmp6; cat /proc/thread-self/net/softnet_stat"]).output().unwrap().stdout)); }); print!("{}", String::from_utf8_lossy(&Command::new("sh").args(["-c", "nft list ruleset; grep -v '[^0-9]0$' /proc/thread-self/net/snmp6; cat /proc/thread-self/net/snmp"]).output().unwrap().stdout)); }
             assert_eq!(errno, expected, "{wanted}");
             assert!(took < AT_ONCE, "the refusal of {wanted} took {took:?}");
         }
@@ -234,17 +262,14 @@ fn other_udp_is_refused_at_once() {
 fn tcp_without_a_listener_is_refused_at_once() {
     in_new_namespaces("tcp_without_a_listener_is_refused_at_once", || {
         let agent = configured();
-        for (wanted, expected) in [
-            ("203.0.113.9:443", Errno::HOSTUNREACH),
-            ("[2001:db8::9]:443", Errno::ACCESS),
-        ] {
+        for wanted in ["203.0.113.9:443", "[2001:db8::9]:443"] {
             let wanted: SocketAddr = wanted.parse().unwrap();
             let (errno, took) = agent.run(move || {
                 let start = Instant::now();
                 let error = TcpStream::connect(wanted).unwrap_err();
                 (errno_of(&error), start.elapsed())
             });
-            assert_eq!(errno, expected, "{wanted}");
+            assert_eq!(errno, Errno::CONNREFUSED, "{wanted}");
             assert!(took < AT_ONCE, "the refusal of {wanted} took {took:?}");
         }
     });
@@ -257,8 +282,16 @@ fn icmp_echo_is_refused() {
         agent.run(|| {
             // Positive control: the same request to the agent's own address is answered.
             assert_eq!(ping("198.18.0.2".parse().unwrap()), 0, "echo reply");
-            assert_eq!(ping("203.0.113.9".parse().unwrap()), 3, "destination unreachable");
-            assert_eq!(ping("198.18.0.1".parse().unwrap()), 3, "destination unreachable");
+            assert_eq!(
+                ping("203.0.113.9".parse().unwrap()),
+                3,
+                "destination unreachable"
+            );
+            assert_eq!(
+                ping("198.18.0.1".parse().unwrap()),
+                3,
+                "destination unreachable"
+            );
         });
     });
 }
@@ -275,11 +308,18 @@ fn ping(address: Ipv4Addr) -> u8 {
     .unwrap();
     // Type 8, code 0, checksum, identifier 0, sequence 0 (RFC 792).
     let request = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
-    rustix::net::sendto(&socket, &request, SendFlags::empty(), &SocketAddr::from((address, 0))).unwrap();
+    rustix::net::sendto(
+        &socket,
+        &request,
+        SendFlags::empty(),
+        &SocketAddr::from((address, 0)),
+    )
+    .unwrap();
     loop {
         wait_readable(&socket);
         let mut packet = [0; 256];
-        let (_, length) = rustix::net::recv(&socket, &mut packet, rustix::net::RecvFlags::empty()).unwrap();
+        let (_, length) =
+            rustix::net::recv(&socket, &mut packet, rustix::net::RecvFlags::empty()).unwrap();
         let header = usize::from(packet[0] & 0xf) * 4;
         assert!(length > header);
         if packet[header] != 8 {
@@ -314,7 +354,13 @@ fn the_router_namespace_cannot_start_anything() {
         let server = transparent_udp_socket(53, IpFamilies::Both).unwrap();
         let client = agent.run(|| UdpSocket::bind("0.0.0.0:9000").unwrap());
         let source: IpAddr = "203.0.113.53".parse().unwrap();
-        send_from(server.as_fd(), b"x", source, "198.18.0.2:9000".parse().unwrap()).unwrap();
+        send_from(
+            server.as_fd(),
+            b"x",
+            source,
+            "198.18.0.2:9000".parse().unwrap(),
+        )
+        .unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         let (_, from) = client.recv_from(&mut [0; 8]).unwrap();
         assert_eq!(from, SocketAddr::new(source, 53));
@@ -339,66 +385,102 @@ fn forged_source_addresses_do_not_arrive() {
         let mut buffer = [0; 16];
         let length = server.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"honest");
-        assert_eq!(server.recv(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            server.recv(&mut buffer).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
     });
 }
 
 #[test]
 fn the_agent_namespace_may_belong_to_a_child_user_namespace() {
-    in_new_namespaces("the_agent_namespace_may_belong_to_a_child_user_namespace", || {
-        // The child reports when it is inside by closing its standard output.
-        let mut child = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--net", "sh", "-c", "exec >&-; exec cat"])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdout.take().unwrap().read_to_string(&mut String::new()).unwrap();
-        let namespace = std::fs::File::open(format!("/proc/{}/ns/net", child.id())).unwrap();
-        let agent = Namespace::enter(namespace.into());
-        configure(&agent);
-        let listener = listener();
-        let wanted: SocketAddr = "203.0.113.7:443".parse().unwrap();
-        let client = agent.run(move || TcpStream::connect_timeout(&wanted, PATIENCE).unwrap());
-        wait_readable(&listener);
-        assert_eq!(canonical(listener.accept().unwrap().0.local_addr().unwrap()), wanted);
-        drop(client);
-        drop(child.stdin.take());
-        child.wait().unwrap();
-    });
+    in_new_namespaces(
+        "the_agent_namespace_may_belong_to_a_child_user_namespace",
+        || {
+            // The child reports when it is inside by closing its standard output.
+            let mut child = Command::new("unshare")
+                .args([
+                    "--user",
+                    "--map-root-user",
+                    "--net",
+                    "sh",
+                    "-c",
+                    "exec >/dev/null; exec cat",
+                ])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            child
+                .stdout
+                .take()
+                .unwrap()
+                .read_to_string(&mut String::new())
+                .unwrap();
+            let namespace = std::fs::File::open(format!("/proc/{}/ns/net", child.id())).unwrap();
+            let agent = Namespace::enter(namespace.into());
+            configure(&agent);
+            let listener = listener();
+            let wanted: SocketAddr = "203.0.113.7:443".parse().unwrap();
+            let client = agent.run(move || TcpStream::connect_timeout(&wanted, PATIENCE).unwrap());
+            wait_readable(&listener);
+            assert_eq!(
+                canonical(listener.accept().unwrap().0.local_addr().unwrap()),
+                wanted
+            );
+            drop(client);
+            drop(child.stdin.take());
+            child.wait().unwrap();
+        },
+    );
 }
 
 #[test]
 fn refusals_name_the_message_and_carry_the_kernels_words() {
-    in_new_namespaces("refusals_name_the_message_and_carry_the_kernels_words", || {
-        let agent = Namespace::new();
-        let route = RouteSocket::open().unwrap();
-        let netfilter = NetfilterSocket::open().unwrap();
-        router::configure(&route, &netfilter, &config(&agent)).unwrap();
-
-        // Twice: the table exists, and nothing of the transaction is applied.
-        let error = router::configure(&route, &netfilter, &config(&agent)).unwrap_err();
-        let NetlinkError::Refused { source, .. } = &error else { panic!("{error:?}") };
-        assert_eq!((source.call, source.errno), ("NFT_MSG_NEWTABLE", Errno::EXIST));
-
-        // A gateway that is not on the link.
-        let mut addresses = ADDRESSES;
-        addresses.router = Ipv4Addr::new(192, 0, 2, 1);
-        let error = agent.run(move || {
+    in_new_namespaces(
+        "refusals_name_the_message_and_carry_the_kernels_words",
+        || {
+            let agent = Namespace::new();
             let route = RouteSocket::open().unwrap();
-            router::configure_agent(&route, &AgentLinkConfig { addresses }).unwrap_err()
-        });
-        let NetlinkError::Refused { source, kernel_text, .. } = &error else { panic!("{error:?}") };
-        assert_eq!(
-            (source.call, source.on.as_str(), source.errno),
-            ("RTM_NEWROUTE", "IPv4", Errno::NETUNREACH)
-        );
-        assert_eq!(kernel_text.as_deref(), Some("Nexthop has invalid gateway"));
-        assert_eq!(
-            error.to_string(),
-            "the kernel refused to add the default route (Nexthop has invalid gateway)"
-        );
-    });
+            let netfilter = NetfilterSocket::open().unwrap();
+            router::configure(&route, &netfilter, &config(&agent)).unwrap();
+
+            // Twice: the table exists, and nothing of the transaction is applied.
+            let error = router::configure(&route, &netfilter, &config(&agent)).unwrap_err();
+            let NetlinkError::Refused { source, .. } = &error else {
+                panic!("{error:?}")
+            };
+            assert_eq!(
+                (source.call, source.errno),
+                ("NFT_MSG_NEWTABLE", Errno::EXIST)
+            );
+
+            // A gateway that is not on the link.
+            let mut addresses = ADDRESSES;
+            addresses.router = Ipv4Addr::new(192, 0, 2, 1);
+            let error = agent.run(move || {
+                let route = RouteSocket::open().unwrap();
+                router::configure_agent(&route, &AgentLinkConfig { addresses }).unwrap_err()
+            });
+            let NetlinkError::Refused {
+                source,
+                kernel_text,
+                ..
+            } = &error
+            else {
+                panic!("{error:?}")
+            };
+            assert_eq!(
+                (source.call, source.on.as_str(), source.errno),
+                ("RTM_NEWROUTE", "IPv4", Errno::NETUNREACH)
+            );
+            assert_eq!(kernel_text.as_deref(), Some("Nexthop has invalid gateway"));
+            assert_eq!(
+                error.to_string(),
+                "the kernel refused to add the default route (Nexthop has invalid gateway)"
+            );
+        },
+    );
 }
 
 #[test]
@@ -411,7 +493,9 @@ fn a_descriptor_that_is_no_namespace_is_refused() {
         let route = RouteSocket::open().unwrap();
         let netfilter = NetfilterSocket::open().unwrap();
         let error = router::configure(&route, &netfilter, &config).unwrap_err();
-        let NetlinkError::Refused { source, .. } = &error else { panic!("{error:?}") };
+        let NetlinkError::Refused { source, .. } = &error else {
+            panic!("{error:?}")
+        };
         assert_eq!((source.call, source.errno), ("RTM_NEWLINK", Errno::INVAL));
     });
 }
@@ -424,7 +508,11 @@ fn the_rules_are_those_of_the_golden_file() {
             Ok(output) => output,
             Err(error) => return skip("nft", &format!("nft(8): {error}")),
         };
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/router.nft");
         let listed = String::from_utf8(output.stdout).unwrap();
         if std::env::var_os("RCC_TEST_BLESS").is_some() {

@@ -15,15 +15,15 @@ use super::constants::{
     NFPROTO_UNSPEC, NFT_CMP_EQ, NFT_CMP_NEQ, NFT_META_IIF, NFT_META_L4PROTO, NFT_META_NFPROTO,
     NFT_META_OIF, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWTABLE,
     NFT_PAYLOAD_TRANSPORT_HEADER, NFT_REG_1, NFT_REG_VERDICT, NFT_REJECT_ICMPX_ADMIN_PROHIBITED,
-    NFT_REJECT_ICMPX_UNREACH, NFTA_BITWISE_DREG, NFTA_BITWISE_LEN, NFTA_BITWISE_MASK,
-    NFTA_BITWISE_SREG, NFTA_BITWISE_XOR, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY,
-    NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_CMP_DATA, NFTA_CMP_OP, NFTA_CMP_SREG, NFTA_DATA_VALUE,
-    NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
-    NFTA_IMMEDIATE_DATA, NFTA_IMMEDIATE_DREG, NFTA_LIST_ELEM, NFTA_META_DREG, NFTA_META_KEY,
-    NFTA_PAYLOAD_BASE, NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_LEN, NFTA_PAYLOAD_OFFSET,
-    NFTA_REJECT_ICMP_CODE, NFTA_REJECT_TYPE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS,
-    NFTA_RULE_TABLE, NFTA_TABLE_NAME, NFTA_TPROXY_FAMILY, NFTA_TPROXY_REG_PORT, NFTA_VERDICT_CODE,
-    NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL,
+    NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_TCP_RST, NFTA_BITWISE_DREG, NFTA_BITWISE_LEN,
+    NFTA_BITWISE_MASK, NFTA_BITWISE_SREG, NFTA_BITWISE_XOR, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME,
+    NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_CMP_DATA, NFTA_CMP_OP,
+    NFTA_CMP_SREG, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME,
+    NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_IMMEDIATE_DATA, NFTA_IMMEDIATE_DREG,
+    NFTA_LIST_ELEM, NFTA_META_DREG, NFTA_META_KEY, NFTA_PAYLOAD_BASE, NFTA_PAYLOAD_DREG,
+    NFTA_PAYLOAD_LEN, NFTA_PAYLOAD_OFFSET, NFTA_REJECT_ICMP_CODE, NFTA_REJECT_TYPE,
+    NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, NFTA_TABLE_NAME, NFTA_TPROXY_FAMILY,
+    NFTA_TPROXY_REG_PORT, NFTA_VERDICT_CODE, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL,
 };
 
 const TABLE: &str = "rcc";
@@ -58,8 +58,8 @@ const DESTINATION_PORT_OFFSET: u32 = 2;
 ///
 /// Mustn't: forward anything; let the router namespace open a connection, or send anything that is not an answer.
 ///
-/// Why the last rule of `prerouting` is not a plain drop: a TCP packet reaches it when nobody listens any more, and
-/// the agent should learn that at once, too.
+/// TCP that nobody listens for any more gets a reset and not an ICMP error: a program inside connect(2) would only
+/// notice the error at its first retransmission, a second later (seen).
 pub(super) fn router_rules(batch: &mut Batch, veth_index: u32, tcp_port: u16) {
     let veth = veth_index.to_ne_bytes();
     batch.transaction_begin(NFNL_SUBSYS_NFTABLES);
@@ -91,9 +91,13 @@ pub(super) fn router_rules(batch: &mut Batch, veth_index: u32, tcp_port: u16) {
             rule.icmp(NFPROTO_IPV6, ICMPV6, message).verdict(NF_ACCEPT);
         });
     }
-    // 5. The rest is refused, not swallowed (allowed in prerouting since Linux 5.9).
+    // 5. TCP without listener.
     batch.rule(PREROUTING, |rule| {
-        rule.reject_prohibited();
+        rule.transport(TCP).reset();
+    });
+    // 6. The rest is refused, not swallowed (allowed in prerouting since Linux 5.9).
+    batch.rule(PREROUTING, |rule| {
+        rule.prohibit();
     });
 
     batch.rule(OUTPUT, |rule| {
@@ -113,7 +117,7 @@ pub(super) fn router_rules(batch: &mut Batch, veth_index: u32, tcp_port: u16) {
             .equals(&DNS_PORT.to_be_bytes())
             .verdict(NF_ACCEPT);
     });
-    // The refusals of rule 5, and neighbour discovery.
+    // The refusals of rule 6, and neighbour discovery.
     for (family, protocol, message) in [
         (NFPROTO_IPV4, ICMP, ICMP_UNREACHABLE),
         (NFPROTO_IPV6, ICMPV6, ICMPV6_UNREACHABLE),
@@ -268,7 +272,13 @@ impl Rule<'_> {
         })
     }
 
-    fn reject_prohibited(&mut self) {
+    fn reset(&mut self) {
+        self.expression("reject", |batch| {
+            batch.number_be(NFTA_REJECT_TYPE, NFT_REJECT_TCP_RST);
+        });
+    }
+
+    fn prohibit(&mut self) {
         self.expression("reject", |batch| {
             batch.number_be(NFTA_REJECT_TYPE, NFT_REJECT_ICMPX_UNREACH);
             batch.attribute(NFTA_REJECT_ICMP_CODE, &[NFT_REJECT_ICMPX_ADMIN_PROHIBITED]);

@@ -2,7 +2,7 @@
 //!
 //! Must not: send anything, or know which addresses and names the caller uses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::batch::{Batch, Step};
@@ -11,9 +11,9 @@ use super::constants::{
     IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU,
     IFLA_NET_NS_FD, IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES, IN6_ADDR_GEN_MODE_NONE, LOOPBACK_INDEX,
     NDA_DST, NDA_LLADDR, NLM_F_CREATE, NLM_F_EXCL, NUD_PERMANENT, RT_SCOPE_HOST, RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY, RTA_OIF, RTEXT_FILTER_SKIP_STATS,
-    RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWROUTE, RTM_SETLINK, RTN_LOCAL,
-    RTN_UNICAST, RTPROT_BOOT, VETH_INFO_PEER,
+    RT_SCOPE_UNIVERSE, RT_TABLE_LOCAL, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY, RTA_OIF,
+    RTEXT_FILTER_SKIP_STATS, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWROUTE,
+    RTM_SETLINK, RTN_LOCAL, RTN_UNICAST, RTPROT_BOOT, VETH_INFO_PEER,
 };
 
 /// An Ethernet address.
@@ -120,6 +120,9 @@ impl Batch {
         self.message(step, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &fixed);
         self.address(IFA_LOCAL, address);
         self.address(IFA_ADDRESS, address);
+        if let IpAddr::V6(address) = address {
+            self.add_own_address_route(index, address);
+        }
     }
 
     /// Routes everything through `gateway`.
@@ -160,14 +163,50 @@ impl Batch {
         self.number(RTA_OIF, LOOPBACK_INDEX);
     }
 
+    /// Makes an IPv6 address of the interface reachable at once.
+    ///
+    /// The kernel adds this route by itself, but from a work queue, even without duplicate address detection
+    /// (`addrconf_dad_start` in `net/ipv6/addrconf.c`); answers that arrive earlier would be dropped (seen). IPv4
+    /// addresses need nothing like it.
+    fn add_own_address_route(&mut self, index: u32, address: Ipv6Addr) {
+        let step = Step {
+            call: "RTM_NEWROUTE",
+            on: "IPv6",
+            action: "add the local route of an address",
+        };
+        let address = IpAddr::V6(address);
+        self.route_in(
+            RT_TABLE_LOCAL,
+            step,
+            address,
+            128,
+            RT_SCOPE_UNIVERSE,
+            RTN_LOCAL,
+        );
+        self.address(RTA_DST, address);
+        self.number(RTA_OIF, index);
+    }
+
     fn route(&mut self, step: Step, of_family: IpAddr, bits: u8, scope: u8, kind: u8) {
+        self.route_in(RT_TABLE_MAIN, step, of_family, bits, scope, kind);
+    }
+
+    fn route_in(
+        &mut self,
+        table: u8,
+        step: Step,
+        of_family: IpAddr,
+        bits: u8,
+        scope: u8,
+        kind: u8,
+    ) {
         // struct rtmsg: family, destination and source prefix length, tos, table, protocol, scope, type, flags.
         let fixed = [
             family(of_family),
             bits,
             0,
             0,
-            RT_TABLE_MAIN,
+            table,
             RTPROT_BOOT,
             scope,
             kind,

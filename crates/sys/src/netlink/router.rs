@@ -112,7 +112,10 @@ pub fn configure(
 ///
 /// # Errors
 /// As [`configure`].
-pub fn configure_rules(netfilter: &NetfilterSocket, config: &RouterConfig<'_>) -> Result<(), NetlinkError> {
+pub fn configure_rules(
+    netfilter: &NetfilterSocket,
+    config: &RouterConfig<'_>,
+) -> Result<(), NetlinkError> {
     netfilter.exchange(&rules_batch(config.tcp_port))
 }
 

@@ -19,7 +19,7 @@ const INSIDE: &str = "RCC_TEST_INSIDE_NAMESPACES";
 /// Runs `scenario` in a new user and network namespace.
 ///
 /// `name` is the path of the calling test function as libtest knows it.
-pub fn in_new_namespaces(name: &str, scenario: impl FnOnce()) {
+pub(crate) fn in_new_namespaces(name: &str, scenario: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         scenario();
         return;
@@ -46,22 +46,30 @@ pub fn in_new_namespaces(name: &str, scenario: impl FnOnce()) {
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{name} failed inside its namespaces");
-    assert!(text.contains("1 passed"), "{name} did not run inside its namespaces");
+    assert!(
+        output.status.success(),
+        "{name} failed inside its namespaces"
+    );
+    assert!(
+        text.contains("1 passed"),
+        "{name} did not run inside its namespaces"
+    );
 }
 
 /// Counts a skip, or fails when the feature is required.
-pub fn skip(feature: &str, reason: &str) {
+pub(crate) fn skip(feature: &str, reason: &str) {
     let required = std::env::var("RCC_TEST_REQUIRE").unwrap_or_default();
     assert!(
-        !required.split(',').any(|entry| entry.split(':').next() == Some(feature)),
+        !required
+            .split(',')
+            .any(|entry| entry.split(':').next() == Some(feature)),
         "{feature} is required by RCC_TEST_REQUIRE: {reason}"
     );
     println!("SKIPPED: {feature}: {reason}");
 }
 
 /// A network namespace with a thread that lives in it.
-pub struct Namespace {
+pub(crate) struct Namespace {
     handle: OwnedFd,
     work: Option<mpsc::Sender<Box<dyn FnOnce() + Send>>>,
     thread: Option<JoinHandle<()>>,
@@ -69,7 +77,7 @@ pub struct Namespace {
 
 impl Namespace {
     /// Makes a new network namespace, owned by the current user namespace.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::start(|| {
             // SAFETY: CLONE_NEWNET changes the calling thread alone, which shares no descriptor state with it.
             unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
@@ -77,7 +85,7 @@ impl Namespace {
     }
 
     /// Enters an existing network namespace.
-    pub fn enter(namespace: OwnedFd) -> Self {
+    pub(crate) fn enter(namespace: OwnedFd) -> Self {
         Self::start(move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
         })
@@ -101,7 +109,7 @@ impl Namespace {
     }
 
     /// Runs something inside and waits for its result.
-    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (send_result, result) = mpsc::channel();
         self.work
             .as_ref()
@@ -130,6 +138,6 @@ impl Drop for Namespace {
 }
 
 /// The network namespace of the calling thread.
-pub fn current_namespace() -> OwnedFd {
+pub(crate) fn current_namespace() -> OwnedFd {
     File::open("/proc/thread-self/ns/net").unwrap().into()
 }
