@@ -1,0 +1,109 @@
+//! Four layers of policy become one: admin, user, project, flags.
+//!
+//! Must not widen silently. A layer that lists what is allowed and names no mode means mode `allowlist`: whoever
+//! writes `allow = ["example.com"]` does not expect the rest of the Internet to be open.
+//!
+//! Scalars: the later layer wins. Lists: all layers add up. The admin's ceiling and deny rules always hold.
+
+use crate::network::NetworkMode;
+use crate::origin::{Origin, Sourced};
+use crate::policy::{Policy, PolicyLayer};
+
+/// The layers, weakest first.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// `/etc/rcc/config.toml`.
+    pub admin: PolicyLayer,
+    /// The user's configuration file.
+    pub user: PolicyLayer,
+    /// `rcc.toml` of the project.
+    pub project: PolicyLayer,
+    /// The command line.
+    pub flags: PolicyLayer,
+}
+
+/// Merges the layers into the effective policy.
+#[must_use]
+pub fn merge(layers: Layers) -> Policy {
+    let mut policy = Policy::default();
+    let mode = effective_mode(&layers);
+    let ceiling = layers.admin.ceiling_mode.clone();
+    for layer in [layers.admin, layers.user, layers.project, layers.flags] {
+        add(&mut policy, layer);
+    }
+    let (mode, notice) = below_ceiling(mode, ceiling);
+    policy.notices.extend(notice);
+    policy.network.mode = mode.value;
+    policy.mode_origin = mode.origin;
+    policy
+}
+
+/// The mode that the layers ask for, before the ceiling.
+fn effective_mode(layers: &Layers) -> Sourced<NetworkMode> {
+    let stated = |layer: &PolicyLayer| {
+        layer.mode.clone().or_else(|| {
+            let origin = layer.allow_stated.clone()?;
+            Some(Sourced::new(NetworkMode::Allowlist, origin))
+        })
+    };
+    let files = [&layers.project, &layers.user, &layers.admin]
+        .into_iter()
+        .find_map(stated);
+    // A rule on the command line adds to the mode that a file chose; only where none did, it means an allowlist.
+    match (&layers.flags.mode, files) {
+        (Some(mode), _) => mode.clone(),
+        (None, Some(mode)) => mode,
+        (None, None) => stated(&layers.flags).unwrap_or(Sourced::default_of(NetworkMode::Internet)),
+    }
+}
+
+fn below_ceiling(
+    mode: Sourced<NetworkMode>,
+    ceiling: Option<Sourced<NetworkMode>>,
+) -> (Sourced<NetworkMode>, Option<String>) {
+    match ceiling {
+        Some(ceiling) if mode.value > ceiling.value => {
+            // The default giving way is what the admin wants; only a stated wish that is not met is worth a line.
+            let notice = (mode.origin != Origin::DEFAULT).then(|| {
+                format!(
+                    "network mode `{}` ({}) is above the ceiling, `{}` ({}) is used",
+                    mode.value, mode.origin, ceiling.value, ceiling.origin
+                )
+            });
+            (ceiling, notice)
+        }
+        _ => (mode, None),
+    }
+}
+
+fn add(policy: &mut Policy, layer: PolicyLayer) {
+    policy.network.allow.extend(layer.allow);
+    policy.network.deny.extend(layer.deny);
+    policy.files.readonly.extend(layer.readonly);
+    policy.files.rw.extend(layer.rw);
+    policy.files.hidden.extend(layer.hidden);
+    policy.env.pass.extend(layer.env_pass);
+    policy.env.set.extend(layer.env_set);
+    replace(&mut policy.files.share_state, layer.share_state);
+    replace(&mut policy.resources.tmp_size, layer.tmp_size);
+    replace(&mut policy.hardening.seccomp, layer.seccomp);
+    replace(
+        &mut policy.hardening.dangerously_without_landlock,
+        layer.dangerously_without_landlock,
+    );
+    replace(
+        &mut policy.hardening.dangerously_without_protected_paths,
+        layer.dangerously_without_protected_paths,
+    );
+    replace(&mut policy.agent.preset_hosts, layer.preset_hosts);
+    if layer.preset.is_some() {
+        policy.agent.preset = layer.preset;
+    }
+    replace(&mut policy.agent.args, layer.args);
+}
+
+fn replace<T>(slot: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *slot = value;
+    }
+}

@@ -1,0 +1,258 @@
+//! The effective policy of one run: every value decided, each with its origin.
+//!
+//! Must not contain options: what no layer says has the default here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::environment::{EnvName, EnvPattern};
+use crate::network::{NetworkMode, NetworkPolicy};
+use crate::origin::{Origin, SourceName, Sourced};
+use crate::path::PathSpec;
+use crate::size::ByteSize;
+
+/// What the user allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Mode and rules of the network.
+    pub network: NetworkPolicy,
+    /// Where the network mode was set.
+    pub mode_origin: Origin,
+    /// Files beyond the project.
+    pub files: FilesPolicy,
+    /// Variables that reach the agent.
+    pub env: EnvPolicy,
+    /// Limits.
+    pub resources: ResourcesPolicy,
+    /// Confinement.
+    pub hardening: HardeningPolicy,
+    /// Which agent, with which arguments.
+    pub agent: AgentPolicy,
+    /// What merging changed against the wish of a layer; to be shown at every start.
+    pub notices: Vec<String>,
+}
+
+/// Files beyond the project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesPolicy {
+    /// Paths to see and not to change.
+    pub readonly: Vec<Sourced<PathSpec>>,
+    /// Paths to see and change.
+    pub rw: Vec<Sourced<PathSpec>>,
+    /// Paths and patterns that do not exist inside, even in the project.
+    pub hidden: Vec<Sourced<PathSpec>>,
+    /// Bind the agent's real state instead of the agent home's copy.
+    pub share_state: Sourced<bool>,
+}
+
+/// Variables that reach the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvPolicy {
+    /// Variables of the caller that are passed.
+    pub pass: Vec<Sourced<EnvPattern>>,
+    /// Variables with fixed values; the last one of a name counts, and beats `pass`.
+    pub set: Vec<Sourced<EnvSetting>>,
+}
+
+/// A variable and its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvSetting {
+    /// The variable.
+    pub name: EnvName,
+    /// Its value, without NUL.
+    pub value: String,
+}
+
+/// Limits of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourcesPolicy {
+    /// Size of the private `/tmp`.
+    pub tmp_size: Sourced<ByteSize>,
+}
+
+/// Which system call filter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeccompChoice {
+    /// What development tools need.
+    Default,
+    /// About 70 system calls.
+    Strict,
+    /// A profile of the user, in the format of the OCI runtime specification.
+    Profile(PathSpec),
+}
+
+/// Confinement, strict unless a `dangerously_…` word says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardeningPolicy {
+    /// The system call filter.
+    pub seccomp: Sourced<SeccompChoice>,
+    /// Run without Landlock where the kernel has none.
+    pub dangerously_without_landlock: Sourced<bool>,
+    /// Leave host-executed files of the project writable.
+    pub dangerously_without_protected_paths: Sourced<bool>,
+}
+
+/// Which agent, with which arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentPolicy {
+    /// Name of the preset; none for plain commands.
+    pub preset: Option<Sourced<String>>,
+    /// Arguments in front of the caller's.
+    pub args: Vec<Sourced<String>>,
+    /// Whether the hosts of the preset are allowed.
+    pub preset_hosts: Sourced<bool>,
+}
+
+/// Size of the private `/tmp` when nobody says otherwise.
+pub const DEFAULT_TMP_SIZE: ByteSize = ByteSize::from_mib(2048);
+
+impl Default for Policy {
+    /// What holds when no file and no flag says anything: public Internet, no files but the project, full hardening.
+    fn default() -> Self {
+        Self {
+            network: NetworkPolicy::new(NetworkMode::Internet),
+            mode_origin: Origin::DEFAULT,
+            files: FilesPolicy {
+                readonly: Vec::new(),
+                rw: Vec::new(),
+                hidden: Vec::new(),
+                share_state: Sourced::default_of(false),
+            },
+            env: EnvPolicy {
+                pass: Vec::new(),
+                set: Vec::new(),
+            },
+            resources: ResourcesPolicy {
+                tmp_size: Sourced::default_of(DEFAULT_TMP_SIZE),
+            },
+            hardening: HardeningPolicy {
+                seccomp: Sourced::default_of(SeccompChoice::Default),
+                dangerously_without_landlock: Sourced::default_of(false),
+                dangerously_without_protected_paths: Sourced::default_of(false),
+            },
+            agent: AgentPolicy {
+                preset: None,
+                args: Vec::new(),
+                preset_hosts: Sourced::default_of(true),
+            },
+            notices: Vec::new(),
+        }
+    }
+}
+
+impl Policy {
+    /// Lists the `dangerously_…` words in force, each with the place that set it, for the warning at every start.
+    #[must_use]
+    pub fn dangers(&self) -> Vec<Sourced<&'static str>> {
+        let hardening = &self.hardening;
+        [
+            (
+                "dangerously_without_landlock",
+                &hardening.dangerously_without_landlock,
+            ),
+            (
+                "dangerously_without_protected_paths",
+                &hardening.dangerously_without_protected_paths,
+            ),
+        ]
+        .into_iter()
+        .filter(|(_, switch)| switch.value)
+        .map(|(word, switch)| Sourced::new(word, switch.origin.clone()))
+        .collect()
+    }
+
+    /// Adds what an agent preset brings: its hosts (unless `preset_hosts = false` or mode `none`), and its variables.
+    ///
+    /// Settings of files and flags win over the preset's.
+    pub fn apply_preset(&mut self, preset: &crate::AgentPreset) {
+        let origin = Origin::preset(&preset.name);
+        if self.agent.preset_hosts.value && self.network.mode != NetworkMode::None {
+            self.network.allow.extend(preset.hosts.iter().cloned());
+        }
+        let pass = preset
+            .env_pass
+            .iter()
+            .filter(|p| !self.env.pass.iter().any(|have| have.value == **p));
+        let pass: Vec<_> = pass
+            .map(|p| Sourced::new(p.clone(), origin.clone()))
+            .collect();
+        self.env.pass.extend(pass);
+        let set = preset
+            .env_set
+            .iter()
+            .filter(|s| !self.env.set.iter().any(|have| have.value.name == s.name));
+        // In front, because the last setting of a name counts.
+        let set: Vec<_> = set
+            .map(|s| Sourced::new(s.clone(), origin.clone()))
+            .collect();
+        self.env.set.splice(0..0, set);
+    }
+}
+
+/// One source of policy: a file or the flags. What it does not say is `None` or empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PolicyLayer {
+    /// `[network] mode`.
+    pub mode: Option<Sourced<NetworkMode>>,
+    /// `[network] allow` and the content of its `allow_files`.
+    pub allow: Vec<crate::Rule>,
+    /// `[network] deny` and the deny lines of its `allow_files`.
+    pub deny: Vec<crate::Rule>,
+    /// `[network] allow_files`: rule files still to be read and added with [`PolicyLayer::add_rules`].
+    pub allow_files: Vec<Sourced<PathSpec>>,
+    /// Where the layer first listed what is allowed, even as an empty list.
+    pub allow_stated: Option<Origin>,
+    /// `[files] readonly`.
+    pub readonly: Vec<Sourced<PathSpec>>,
+    /// `[files] rw`.
+    pub rw: Vec<Sourced<PathSpec>>,
+    /// `[files] hidden`.
+    pub hidden: Vec<Sourced<PathSpec>>,
+    /// `[files] share_state`.
+    pub share_state: Option<Sourced<bool>>,
+    /// `[env] pass`.
+    pub env_pass: Vec<Sourced<EnvPattern>>,
+    /// `[env] set`.
+    pub env_set: Vec<Sourced<EnvSetting>>,
+    /// `[resources] tmp_size`.
+    pub tmp_size: Option<Sourced<ByteSize>>,
+    /// `[hardening] seccomp`.
+    pub seccomp: Option<Sourced<SeccompChoice>>,
+    /// `[hardening] dangerously_without_landlock`.
+    pub dangerously_without_landlock: Option<Sourced<bool>>,
+    /// `[hardening] dangerously_without_protected_paths`.
+    pub dangerously_without_protected_paths: Option<Sourced<bool>>,
+    /// `[agent] preset`.
+    pub preset: Option<Sourced<String>>,
+    /// `[agent] args`; a later layer that has any replaces them all.
+    pub args: Option<Vec<Sourced<String>>>,
+    /// `[agent] preset_hosts`.
+    pub preset_hosts: Option<Sourced<bool>>,
+    /// `[ceiling] mode`; only the admin's file has it.
+    pub ceiling_mode: Option<Sourced<NetworkMode>>,
+}
+
+impl PolicyLayer {
+    /// Adds the rules of a rule file or of a flag.
+    pub fn add_rules(&mut self, rules: crate::RuleFile, source: &SourceName) {
+        if self.allow_stated.is_none() {
+            self.allow_stated = Some(source.line(0));
+        }
+        if self.mode.is_none() {
+            self.mode = rules.mode;
+        }
+        self.allow.extend(rules.allow);
+        self.deny.extend(rules.deny);
+    }
+
+    /// Adds one rule where its effect belongs. An allow rule makes the layer one that lists what is allowed.
+    pub fn push_rule(&mut self, rule: crate::Rule) {
+        match rule.effect {
+            crate::Effect::Allow => {
+                self.allow_stated.get_or_insert_with(|| rule.origin.clone());
+                self.allow.push(rule);
+            }
+            crate::Effect::Deny => self.deny.push(rule),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Reads `rcc.toml` and its brothers into a [`PolicyLayer`].
+//!
+//! Must not merge, and must not fill in defaults: what the file does not say stays unsaid. An empty list is said.
+
+use crate::document::{Document, KeyHomes, Table, Value};
+use crate::environment::{EnvName, EnvPattern, check_env_value};
+use crate::error::{MODE_WORDS, PolicyError, Problem};
+use crate::network::NetworkMode;
+use crate::origin::{SourceName, Sourced};
+use crate::path::{PathError, PathSpec};
+use crate::policy::{EnvSetting, PolicyLayer, SeccompChoice};
+use crate::rule::{Effect, Rule};
+use crate::size::ByteSize;
+
+/// Whose file it is; decides which tables are possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerKind {
+    /// `/etc/rcc/config.toml`; may have `[ceiling]`.
+    Admin,
+    /// The user's configuration file.
+    User,
+    /// `rcc.toml` of a project, written by whoever wrote the repository.
+    Project,
+}
+
+const TOP: &[&str] = &[
+    "version",
+    "network",
+    "files",
+    "env",
+    "resources",
+    "hardening",
+    "agent",
+    "ceiling",
+];
+const NETWORK: &[&str] = &["mode", "allow", "deny", "allow_files"];
+const FILES: &[&str] = &["readonly", "rw", "hidden", "share_state"];
+const ENV: &[&str] = &["pass", "set"];
+const RESOURCES: &[&str] = &["tmp_size"];
+const HARDENING: &[&str] = &[
+    "seccomp",
+    "dangerously_without_landlock",
+    "dangerously_without_protected_paths",
+];
+const SECCOMP_TABLE: &[&str] = &["profile"];
+const SECCOMP_WORDS: &[&str] = &["default", "strict"];
+const AGENT: &[&str] = &["preset", "args", "preset_hosts"];
+const CEILING: &[&str] = &["mode"];
+
+/// Every key by table, for the hint that a key belongs elsewhere.
+const HOMES: KeyHomes = &[
+    ("network", NETWORK),
+    ("files", FILES),
+    ("env", ENV),
+    ("resources", RESOURCES),
+    ("hardening", HARDENING),
+    ("agent", AGENT),
+];
+
+/// Parses a policy file.
+///
+/// # Errors
+/// The first fault, with file, line, column, key, and what was probably meant.
+pub fn parse_toml(
+    text: &str,
+    source: &SourceName,
+    kind: LayerKind,
+) -> Result<PolicyLayer, PolicyError> {
+    let document = Document::new(text, source);
+    let parsed = document.parse()?;
+    let top = Table::top(&document, &parsed, TOP, HOMES)?;
+    top.check_version()?;
+    let mut layer = PolicyLayer::default();
+    if let Some(table) = top.table("network", NETWORK, HOMES)? {
+        read_network(&mut layer, &table)?;
+    }
+    if let Some(table) = top.table("files", FILES, HOMES)? {
+        layer.readonly = list(&table, "readonly", granted_path)?;
+        layer.rw = list(&table, "rw", granted_path)?;
+        layer.hidden = list(&table, "hidden", hidden_path)?;
+        layer.share_state = switch(&table, "share_state")?;
+    }
+    if let Some(table) = top.table("env", ENV, HOMES)? {
+        layer.env_pass = list(&table, "pass", env_pattern)?;
+        layer.env_set = table
+            .get("set")
+            .map(|value| read_env_set(&value))
+            .transpose()?
+            .unwrap_or_default();
+    }
+    if let Some(table) = top.table("resources", RESOURCES, HOMES)? {
+        layer.tmp_size = table
+            .get("tmp_size")
+            .map(|value| read_size(&value))
+            .transpose()?;
+    }
+    if let Some(table) = top.table("hardening", HARDENING, HOMES)? {
+        layer.seccomp = table
+            .get("seccomp")
+            .map(|value| read_seccomp(&value))
+            .transpose()?;
+        layer.dangerously_without_landlock = switch(&table, "dangerously_without_landlock")?;
+        layer.dangerously_without_protected_paths =
+            switch(&table, "dangerously_without_protected_paths")?;
+    }
+    if let Some(table) = top.table("agent", AGENT, HOMES)? {
+        read_agent(&mut layer, &table)?;
+    }
+    if let Some(table) = top.table("ceiling", CEILING, &[])? {
+        if kind != LayerKind::Admin {
+            return Err(table.error(Problem::AdminOnly { key: "ceiling" }));
+        }
+        layer.ceiling_mode = table
+            .get("mode")
+            .map(|value| read_mode(&value))
+            .transpose()?;
+    }
+    Ok(layer)
+}
+
+fn read_network(layer: &mut PolicyLayer, table: &Table<'_, '_>) -> Result<(), PolicyError> {
+    layer.mode = table
+        .get("mode")
+        .map(|value| read_mode(&value))
+        .transpose()?;
+    layer.allow = rules(table, "allow", Effect::Allow)?;
+    layer.deny = rules(table, "deny", Effect::Deny)?;
+    layer.allow_files = list(table, "allow_files", plain_path)?;
+    layer.allow_stated = ["allow", "allow_files"]
+        .into_iter()
+        .find_map(|key| table.get(key))
+        .map(|value| value.origin());
+    Ok(())
+}
+
+fn read_mode(value: &Value<'_, '_>) -> Result<Sourced<NetworkMode>, PolicyError> {
+    let word = value.word(MODE_WORDS)?;
+    // Every word of MODE_WORDS has its mode; should one be missing, the strictest is right.
+    Ok(value.sourced(NetworkMode::from_word(word).unwrap_or(NetworkMode::None)))
+}
+
+fn rules(
+    table: &Table<'_, '_>,
+    key: &'static str,
+    effect: Effect,
+) -> Result<Vec<Rule>, PolicyError> {
+    let Some(value) = table.get(key) else {
+        return Ok(Vec::new());
+    };
+    value
+        .list()?
+        .iter()
+        .map(|item| {
+            Rule::parse_as(effect, item.text()?, item.origin()).map_err(|source| {
+                item.error(Problem::Rule {
+                    key: item.path.clone(),
+                    source,
+                })
+            })
+        })
+        .collect()
+}
+
+/// Reads each value of a list with `read`, keeping its place.
+fn list<T>(
+    table: &Table<'_, '_>,
+    key: &'static str,
+    read: fn(&Value<'_, '_>) -> Result<T, PolicyError>,
+) -> Result<Vec<Sourced<T>>, PolicyError> {
+    let Some(value) = table.get(key) else {
+        return Ok(Vec::new());
+    };
+    value
+        .list()?
+        .iter()
+        .map(|item| read(item).map(|read| item.sourced(read)))
+        .collect()
+}
+
+fn switch(table: &Table<'_, '_>, key: &'static str) -> Result<Option<Sourced<bool>>, PolicyError> {
+    table
+        .get(key)
+        .map(|value| value.boolean().map(|on| value.sourced(on)))
+        .transpose()
+}
+
+fn path_with(
+    value: &Value<'_, '_>,
+    parse: fn(&str) -> Result<PathSpec, PathError>,
+) -> Result<PathSpec, PolicyError> {
+    parse(value.text()?).map_err(|source| {
+        value.error(Problem::Path {
+            key: value.path.clone(),
+            source,
+        })
+    })
+}
+
+fn granted_path(value: &Value<'_, '_>) -> Result<PathSpec, PolicyError> {
+    path_with(value, PathSpec::parse_grant)
+}
+
+fn hidden_path(value: &Value<'_, '_>) -> Result<PathSpec, PolicyError> {
+    path_with(value, PathSpec::parse)
+}
+
+fn plain_path(value: &Value<'_, '_>) -> Result<PathSpec, PolicyError> {
+    path_with(value, PathSpec::parse_plain)
+}
+
+pub(crate) fn env_pattern(value: &Value<'_, '_>) -> Result<EnvPattern, PolicyError> {
+    EnvPattern::parse(value.text()?).map_err(|source| {
+        value.error(Problem::Env {
+            key: value.path.clone(),
+            source,
+        })
+    })
+}
+
+pub(crate) fn read_env_set(value: &Value<'_, '_>) -> Result<Vec<Sourced<EnvSetting>>, PolicyError> {
+    let mut settings = Vec::new();
+    for (key, value) in value.pairs()? {
+        let bad = |source| {
+            value.error(Problem::Env {
+                key: "env.set".to_owned(),
+                source,
+            })
+        };
+        let name = EnvName::parse(key).map_err(bad)?;
+        let text = value.multiline_text()?;
+        check_env_value(&name, text).map_err(bad)?;
+        settings.push(value.sourced(EnvSetting {
+            name,
+            value: text.to_owned(),
+        }));
+    }
+    Ok(settings)
+}
+
+fn read_size(value: &Value<'_, '_>) -> Result<Sourced<ByteSize>, PolicyError> {
+    let size = match value.whole_number() {
+        Some(bytes) => ByteSize::from_bytes(bytes),
+        None if value.is_text() => ByteSize::parse(value.text()?).map_err(|source| {
+            value.error(Problem::Size {
+                key: value.path.clone(),
+                source,
+            })
+        })?,
+        None => return Err(value.wrong_type("a size such as \"512MiB\"")),
+    };
+    if size.bytes() == 0 {
+        let expected = "more than 0 bytes";
+        return Err(value.error(Problem::Form {
+            key: value.path.clone(),
+            expected,
+        }));
+    }
+    Ok(value.sourced(size))
+}
+
+fn read_seccomp(value: &Value<'_, '_>) -> Result<Sourced<SeccompChoice>, PolicyError> {
+    let choice = if value.is_text() {
+        match value.word(SECCOMP_WORDS)? {
+            "strict" => SeccompChoice::Strict,
+            _ => SeccompChoice::Default,
+        }
+    } else {
+        let table = value
+            .table(SECCOMP_TABLE, &[])
+            .map_err(|error| match *error.problem {
+                Problem::WrongType { .. } => {
+                    value.wrong_type("\"default\", \"strict\" or { profile = \"…\" }")
+                }
+                _ => error,
+            })?;
+        SeccompChoice::Profile(plain_path(&table.require("profile")?)?)
+    };
+    Ok(value.sourced(choice))
+}
+
+fn read_agent(layer: &mut PolicyLayer, table: &Table<'_, '_>) -> Result<(), PolicyError> {
+    if let Some(value) = table.get("preset") {
+        let name = value.text()?;
+        if !crate::preset::is_preset_name(name) {
+            let expected = "1 to 32 lower-case letters, digits and hyphens";
+            return Err(value.error(Problem::Form {
+                key: value.path.clone(),
+                expected,
+            }));
+        }
+        layer.preset = Some(value.sourced(name.to_owned()));
+    }
+    if let Some(value) = table.get("args") {
+        let items = value.list()?;
+        let args = items.iter().map(|item| {
+            item.multiline_text()
+                .map(|text| item.sourced(text.to_owned()))
+        });
+        layer.args = Some(args.collect::<Result<_, _>>()?);
+    }
+    layer.preset_hosts = switch(table, "preset_hosts")?;
+    Ok(())
+}
