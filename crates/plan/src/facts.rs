@@ -64,6 +64,8 @@ pub struct EtcFacts {
 pub struct PathToolchain {
     /// Directory or file to mount, canonical (no symbolic links in it).
     pub path: PathBuf,
+    /// Whether it is a directory.
+    pub directory: bool,
     /// Variables the toolchain needs to be found inside, e.g. `RUSTUP_HOME`.
     pub env: Vec<(String, OsString)>,
 }

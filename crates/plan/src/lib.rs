@@ -4,9 +4,13 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod environment;
+mod etc;
 mod facts;
+mod files;
 pub mod network;
 mod plan;
+mod planner;
 mod request;
 
 pub use bytes::{SafeBytes, escape};
@@ -18,4 +22,5 @@ pub use plan::{
     Access, BindKind, Grant, Hardening, LandlockRule, MINIMUM_KERNEL, MountStep, Network, Plan,
     PlanError, SeccompProfile,
 };
+pub use planner::plan;
 pub use request::{Request, Streams};

@@ -1,29 +1,30 @@
 //! From policy, facts and request to the plan.
 
-use rcc_spec::{AgentPreset, NetworkMode, Policy};
+use rcc_spec::{NetworkMode, Policy, SeccompChoice};
 
 use crate::facts::HostFacts;
-use crate::plan::{MINIMUM_KERNEL, Network, Plan, PlanError};
+use crate::plan::{Hardening, MINIMUM_KERNEL, Network, Plan, PlanError, SeccompProfile};
 use crate::request::Request;
 use crate::{SafeBytes, environment, files};
 
 /// Hostname inside every sandbox.
-const HOSTNAME: &str = "rcc";
+pub(crate) const HOSTNAME: &str = "rcc";
 
-/// Makes the plan of a run. Pure: equal inputs give equal plans.
+/// Makes the plan of a run. Pure: equal inputs give equal plans. What an agent preset brings must have been merged into
+/// the policy ([`Policy::apply_preset`]).
 ///
 /// # Errors
 /// See [`PlanError`]; nothing is ever weakened to avoid an error.
-pub fn plan(policy: &Policy, preset: Option<&AgentPreset>, facts: &HostFacts, request: &Request) -> Result<Plan, PlanError> {
+pub fn plan(policy: &Policy, facts: &HostFacts, request: &Request) -> Result<Plan, PlanError> {
     if facts.kernel < MINIMUM_KERNEL {
         return Err(PlanError::KernelTooOld { major: facts.kernel.0, minor: facts.kernel.1 });
     }
     if request.argv.is_empty() {
         return Err(PlanError::NoCommand);
     }
-    let environment = environment::environment(policy, preset, facts);
+    let files = files::files(policy, facts)?;
+    let environment = environment::environment(policy, facts, &request.run_id, &files.visible);
     refuse_nul_bytes(request, &environment)?;
-    let files = files::files(policy, preset, facts)?;
     Ok(Plan {
         run_id: request.run_id.clone(),
         argv: request.argv.iter().cloned().map(SafeBytes::from).collect(),
@@ -34,13 +35,31 @@ pub fn plan(policy: &Policy, preset: Option<&AgentPreset>, facts: &HostFacts, re
         gid: facts.user.gid,
         streams: request.streams,
         mounts: files.mounts,
-        hardening: hardening(policy, facts, files.landlock)?,
+        hardening: Hardening { landlock: files.landlock, ..hardening(policy, facts)? },
         network: match policy.network.mode {
             NetworkMode::None => Network::None,
             NetworkMode::Internet | NetworkMode::Allowlist => Network::Gateway { ipv6: facts.ipv6 },
         },
-        warnings: warnings(policy),
+        warnings: policy.dangers().into_iter().map(|danger| format!("{} is set by {}", danger.value, danger.origin)).collect(),
     })
+}
+
+fn hardening(policy: &Policy, facts: &HostFacts) -> Result<Hardening, PlanError> {
+    if facts.landlock_abi == 0 && !policy.hardening.dangerously_without_landlock.value {
+        return Err(PlanError::LandlockMissing);
+    }
+    let seccomp = match &policy.hardening.seccomp.value {
+        SeccompChoice::Default => SeccompProfile::Default,
+        SeccompChoice::Strict => SeccompProfile::Strict,
+        SeccompChoice::Profile(path) => {
+            return Err(PlanError::PathForbidden {
+                path: path.as_str().into(),
+                setting: "hardening.seccomp",
+                reason: "profiles of one's own are not supported yet",
+            });
+        }
+    };
+    Ok(Hardening { seccomp, landlock_abi: facts.landlock_abi, landlock: Vec::new() })
 }
 
 fn refuse_nul_bytes(request: &Request, environment: &[(SafeBytes, SafeBytes)]) -> Result<(), PlanError> {

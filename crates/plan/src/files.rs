@@ -1,0 +1,246 @@
+//! The file tree: which paths of the host are shown, how, and in which order they are mounted.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rcc_spec::{PathSpec, Policy, Sourced};
+
+use crate::SafeBytes;
+use crate::etc::etc;
+use crate::facts::{EntryKind, FileIdentity, HostFacts};
+use crate::plan::{Access, BindKind, Grant, LandlockRule, MountStep, PlanError};
+
+/// Character devices of the minimal `/dev`. They are mounted read-only, which stops changes of their mode and owner but
+/// not reading and writing the device itself.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Links of `/dev` that programs expect.
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Parts of `/proc` through which user id 0 could change the host; read-only.
+const PROC_FROZEN: [&str; 6] =
+    ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/mtrr"];
+
+/// Parts of `/proc` that tell about the host's kernel and other users; covered.
+const PROC_HIDDEN: [&str; 13] = [
+    "/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/kallsyms", "/proc/kpagecount", "/proc/kpageflags",
+    "/proc/timer_list", "/proc/sched_debug", "/proc/latency_stats", "/proc/acpi", "/proc/scsi", "/proc/config.gz",
+];
+
+/// Size of `/dev/shm`: what browsers and databases need. It counts as the agent's memory.
+const SHARED_MEMORY_BYTES: u64 = 1 << 30;
+
+/// Host directories that no policy can grant: they are the kernel's, or hold sockets of host services, and a read-only
+/// mount does not stop `connect(2)`.
+const NEVER_GRANTED: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/var/run"];
+
+/// The tree and what follows from it.
+pub(crate) struct Files {
+    pub(crate) mounts: Vec<MountStep>,
+    pub(crate) landlock: Vec<LandlockRule>,
+    /// Directories and files of the host that are visible inside at the same path.
+    pub(crate) visible: Vec<PathBuf>,
+}
+
+/// One path of the host to be shown.
+struct Grants {
+    from: PathBuf,
+    at: PathBuf,
+    kind: BindKind,
+    access: Access,
+    identity: Option<FileIdentity>,
+}
+
+/// Plans the tree.
+pub(crate) fn files(policy: &Policy, facts: &HostFacts) -> Result<Files, PlanError> {
+    let mut mounts = Vec::new();
+    system(facts, &mut mounts);
+    mounts.push(etc(facts));
+    mounts.push(tmpfs("/tmp", policy.resources.tmp_size.value.bytes(), 0o1777));
+    mounts.push(directory("/var", 0o755));
+    mounts.push(symlink("/var/tmp", "/tmp"));
+    mounts.push(directory("/run", 0o755));
+    mounts.push(symlink("/var/run", "/run"));
+    devices(&mut mounts);
+    kernel(facts, &mut mounts);
+    let grants = grants(policy, facts)?;
+    mounts.extend(grants.iter().map(|grant| MountStep::Bind {
+        from: grant.from.clone().into(),
+        at: grant.at.clone().into(),
+        kind: grant.kind,
+        access: grant.access,
+        identity: grant.identity,
+    }));
+    if !policy.hardening.dangerously_without_protected_paths.value {
+        protect(facts, &mut mounts);
+    }
+    hide(policy, facts, &mut mounts)?;
+    let mut visible: Vec<PathBuf> = facts.root_entries.iter().map(|entry| entry.path.clone()).collect();
+    visible.extend(grants.iter().filter(|grant| grant.at != facts.home).map(|grant| grant.at.clone()));
+    Ok(Files { mounts, landlock: landlock(&grants), visible })
+}
+
+fn directory(at: &str, mode: u32) -> MountStep {
+    MountStep::Directory { at: at.into(), mode }
+}
+
+fn symlink(at: &str, target: &str) -> MountStep {
+    MountStep::Symlink { at: at.into(), target: target.into() }
+}
+
+fn tmpfs(at: &str, size_bytes: u64, mode: u32) -> MountStep {
+    MountStep::Tmpfs { at: at.into(), size_bytes, mode }
+}
+
+/// The operating system, read-only; links such as `/bin -> usr/bin` are made again.
+fn system(facts: &HostFacts, mounts: &mut Vec<MountStep>) {
+    for entry in &facts.root_entries {
+        let at = SafeBytes::from(entry.path.as_path());
+        match &entry.kind {
+            EntryKind::Directory => {
+                mounts.push(MountStep::Bind { from: at.clone(), at, kind: BindKind::Directory, access: Access::ReadOnly, identity: None });
+            }
+            EntryKind::Symlink(target) => mounts.push(MountStep::Symlink { at, target: target.as_path().into() }),
+            EntryKind::File | EntryKind::Other => {}
+        }
+    }
+}
+
+fn devices(mounts: &mut Vec<MountStep>) {
+    mounts.push(directory("/dev", 0o755));
+    for name in DEVICES {
+        let path = SafeBytes::from(format!("/dev/{name}"));
+        mounts.push(MountStep::Bind { from: path.clone(), at: path, kind: BindKind::Device, access: Access::ReadOnly, identity: None });
+    }
+    for (name, target) in DEVICE_LINKS {
+        mounts.push(symlink(&format!("/dev/{name}"), target));
+    }
+    mounts.push(tmpfs("/dev/shm", SHARED_MEMORY_BYTES, 0o1777));
+    mounts.push(MountStep::Devpts);
+}
+
+/// `/proc` of the own pid namespace, masked, and the few parts of `/sys` that programs read. The rest of `/sys` stays
+/// outside: a bind of it would show the host's interfaces and devices.
+fn kernel(facts: &HostFacts, mounts: &mut Vec<MountStep>) {
+    mounts.push(MountStep::Proc);
+    mounts.extend(PROC_FROZEN.map(|at| MountStep::Freeze { at: at.into() }));
+    mounts.extend(PROC_HIDDEN.map(|at| MountStep::Hide { at: at.into() }));
+    mounts.push(directory("/sys", 0o555));
+    for path in &facts.sys_entries {
+        let at = SafeBytes::from(path.as_path());
+        mounts.push(MountStep::Bind { from: at.clone(), at, kind: BindKind::Directory, access: Access::ReadOnly, identity: None });
+    }
+}
+
+/// Everything below the caller's part of the tree, parents before children; of two grants of one path the later one in
+/// this function wins, so that the project stays writable inside a read-only `~/git`.
+fn grants(policy: &Policy, facts: &HostFacts) -> Result<Vec<Grants>, PlanError> {
+    let mut grants = Vec::new();
+    let mut push = |from: &Path, at: &Path, kind, access, identity| {
+        grants.retain(|grant: &Grants| grant.at != at);
+        grants.push(Grants { from: from.to_owned(), at: at.to_owned(), kind, access, identity });
+    };
+    push(&facts.agent_home, &facts.home, BindKind::Directory, Access::ReadWrite, None);
+    if let Some(git) = &facts.git_directory {
+        push(git, git, BindKind::Directory, Access::ReadOnly, None);
+    }
+    for toolchain in &facts.toolchains {
+        let kind = if toolchain.directory { BindKind::Directory } else { BindKind::File };
+        push(&toolchain.path, &toolchain.path, kind, Access::ReadOnly, None);
+    }
+    for (setting, access, paths) in
+        [("files.readonly", Access::ReadOnly, &policy.files.readonly), ("files.rw", Access::ReadWrite, &policy.files.rw)]
+    {
+        for path in paths {
+            let (canonical, kind) = resolve(path, setting, facts)?;
+            push(&canonical, &canonical, kind, access, None);
+        }
+    }
+    let project = &facts.project;
+    push(&project.root, &project.root, BindKind::Directory, Access::ReadWrite, Some(project.identity));
+    // Component-wise order: a parent before everything below it.
+    grants.sort_by(|a, b| a.at.cmp(&b.at));
+    Ok(grants)
+}
+
+/// Finds a path of the policy and refuses what would undo the sandbox.
+fn resolve(path: &Sourced<PathSpec>, setting: &'static str, facts: &HostFacts) -> Result<(PathBuf, BindKind), PlanError> {
+    let shown = || SafeBytes::from(path.value.as_str());
+    let (canonical, kind) =
+        facts.resolved.get(Path::new(path.value.as_str())).ok_or_else(|| PlanError::PathMissing { path: shown(), setting })?;
+    let forbidden = |reason| Err(PlanError::PathForbidden { path: shown(), setting, reason });
+    if facts.home.starts_with(canonical) {
+        return forbidden("it contains the home directory, whose secrets must stay outside");
+    }
+    if facts.agent_home.starts_with(canonical) {
+        return forbidden("it contains rcc's own state, which must stay out of the agent's reach");
+    }
+    if NEVER_GRANTED.iter().any(|root| canonical.starts_with(root)) {
+        return forbidden("it belongs to the kernel or holds sockets of host services, which a read-only mount does not close");
+    }
+    if canonical.starts_with("/etc") {
+        return forbidden("rcc builds /etc itself");
+    }
+    match kind {
+        EntryKind::Directory => Ok((canonical.clone(), BindKind::Directory)),
+        EntryKind::File => Ok((canonical.clone(), BindKind::File)),
+        EntryKind::Symlink(_) | EntryKind::Other => Err(PlanError::PathKind { path: shown(), setting }),
+    }
+}
+
+/// Makes what the host would execute later read-only, and pins every directory on the way: a directory that is not a
+/// mount point could be renamed together with the read-only file in it, and a writable copy put in its place.
+fn protect(facts: &HostFacts, mounts: &mut Vec<MountStep>) {
+    let root = &facts.project.root;
+    let mut pinned = BTreeSet::new();
+    for entry in &facts.project.protected {
+        // A link or a special file cannot be covered; such entries are reported when they change.
+        if !matches!(entry.kind, EntryKind::Directory | EntryKind::File) {
+            continue;
+        }
+        let parents: Vec<&Path> = entry.path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
+        if entry.path.ancestors().skip(1).any(|parent| pinned.contains(&(parent.to_owned(), true))) {
+            continue;
+        }
+        for parent in parents.into_iter().rev() {
+            if pinned.insert((parent.to_owned(), false)) {
+                mounts.push(MountStep::Pin { at: root.join(parent).into(), access: Access::ReadWrite });
+            }
+        }
+        if pinned.insert((entry.path.clone(), true)) {
+            mounts.push(MountStep::Pin { at: root.join(&entry.path).into(), access: Access::ReadOnly });
+        }
+    }
+}
+
+fn hide(policy: &Policy, facts: &HostFacts, mounts: &mut Vec<MountStep>) -> Result<(), PlanError> {
+    for path in &policy.files.hidden {
+        if path.value.has_wildcard() {
+            return Err(PlanError::PathForbidden {
+                path: path.value.as_str().into(),
+                setting: "files.hidden",
+                reason: "patterns are not supported yet, name each path",
+            });
+        }
+        // What does not exist needs no cover; the agent may create it, and then it is the agent's own.
+        if let Some((canonical, _)) = facts.resolved.get(Path::new(path.value.as_str())) {
+            mounts.push(MountStep::Hide { at: canonical.clone().into() });
+        }
+    }
+    Ok(())
+}
+
+fn landlock(grants: &[Grants]) -> Vec<LandlockRule> {
+    let fixed = [("/tmp", Grant::Files), ("/dev", Grant::Devices), ("/proc", Grant::Files)];
+    let granted = grants.iter().filter(|grant| grant.access == Access::ReadWrite).map(|grant| LandlockRule {
+        path: grant.at.clone().into(),
+        grant: Grant::Files,
+    });
+    fixed.into_iter().map(|(path, grant)| LandlockRule { path: path.into(), grant }).chain(granted).collect()
+}
