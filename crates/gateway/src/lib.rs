@@ -1,2 +1,42 @@
-//! The gateway: DNS, verdicts, relays, audit.
+//! The gateway: the only way from a sandbox to the world.
+//!
+//! It serves two sockets of the run's router namespace from a thread of the supervisor, in the host's own network: a TCP listener that
+//! accepts connections to any address, and a UDP socket that receives every DNS packet. DNS answers carry synthetic addresses, so
+//! the gateway knows which name a connection is for; the verdict is `rcc_spec::RuleSet`'s, on that name and again on the
+//! address that it leads to. If any of this fails, there is no network: nothing else forwards packets.
+//!
+//! Must not know how the namespaces are made, and must not decide what the rules do not say.
 #![forbid(unsafe_code)]
+
+mod audit;
+mod config;
+mod dial;
+mod dns;
+mod first_bytes;
+mod gateway;
+mod inband;
+mod pipes;
+mod refusal;
+mod relay;
+mod resolver;
+mod session;
+mod shared;
+mod synthetic;
+mod transport;
+
+pub use audit::{AuditSink, AuditSummary};
+pub use config::{GatewayConfig, HostAddresses, Limits, ReadAddresses};
+pub use gateway::{Gateway, GatewayError, Summary};
+pub use refusal::RefusalCount;
+pub use resolver::Upstream;
+pub use synthetic::SyntheticRanges;
+pub use transport::{HostTransport, Route, Transport, connect, route};
+
+/// An error of the operating system in its own words, without the number.
+fn describe(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or(&text)
+        .to_lowercase()
+}

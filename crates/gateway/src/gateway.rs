@@ -1,0 +1,269 @@
+//! Starts a gateway on a thread of its own and ends it.
+//!
+//! The thread is started after all forks of the run. When it ends, for whatever reason, its sockets are closed, so the agent's
+//! network is closed, too; the run must be ended then.
+
+use std::io;
+use std::net::{TcpListener as StdTcpListener, UdpSocket as StdUdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::audit::{AuditLog, AuditSummary, Event, Outcome, Record};
+use crate::config::GatewayConfig;
+use crate::refusal::RefusalCount;
+use crate::shared::{Shared, Sockets, take_apart};
+use crate::{dns, inband, session};
+
+/// Address space of the gateway's stack. Futures live on the heap, so little of it is ever touched.
+const STACK_BYTES: usize = 512 << 10;
+/// Descriptors of the process that are not for relayed connections.
+const RESERVED_DESCRIPTORS: u64 = 128;
+/// Descriptors of a relayed connection: both sockets; pipes and look-ups are few and come and go.
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+/// Pause after accept(2) failed for lack of memory or descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why a gateway did not start or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The system refused a thread, a descriptor or a socket option.
+    #[error("cannot start the gateway: {what}")]
+    Start {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The gateway's thread ended before it was told to.
+    #[error("the gateway has stopped: {what}")]
+    Stopped {
+        /// Which part of it.
+        what: &'static str,
+    },
+}
+
+/// What happened in a run, told at its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// What was refused, without repetitions, sorted by host.
+    pub refusals: Vec<RefusalCount>,
+    /// Refusals beyond the list's limit.
+    pub refusals_unlisted: u64,
+    /// TCP connections that the agent made, refused ones included.
+    pub connections: u64,
+    /// Connections that reached the world.
+    pub connections_relayed: u64,
+    /// DNS messages that the agent sent.
+    pub queries: u64,
+    /// Payload bytes from the agent to the world.
+    pub bytes_sent: u64,
+    /// Payload bytes from the world to the agent.
+    pub bytes_received: u64,
+    /// What became of the audit log.
+    pub audit: AuditSummary,
+}
+
+/// A running gateway. Dropping it ends it without a summary.
+#[derive(Debug)]
+pub struct Gateway {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<Summary, GatewayError>>>,
+    ended: OwnedFd,
+}
+
+impl Gateway {
+    /// Starts a gateway. When this returns, connections and queries are being served.
+    ///
+    /// # Errors
+    /// [`GatewayError::Start`].
+    pub fn start(config: GatewayConfig) -> Result<Self, GatewayError> {
+        let start = |what| move |source| GatewayError::Start { what, source };
+        let (parts, sockets, (run_id, sink)) = take_apart(config);
+        let (ended, ends) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+            .map_err(io::Error::from)
+            .map_err(start("making a pipe"))?;
+        let audit = AuditLog::start(&run_id, sink, parts.audit_bytes())
+            .map_err(start("starting the audit log"))?;
+        let shared = Arc::new(Shared::new(parts, audit));
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("rcc-gateway".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                // Closed however this thread ends: the other end becomes readable.
+                let _ends = ends;
+                run(&shared, sockets, stopped, &ready)
+            })
+            .map_err(start("starting its thread"))?;
+        match is_ready.recv() {
+            Ok(Ok(())) => Ok(Self {
+                stop: Some(stop),
+                thread: Some(thread),
+                ended,
+            }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(GatewayError::Stopped { what: "its thread" }),
+        }
+    }
+
+    /// A descriptor that becomes readable (end of file) when the gateway's thread has ended. Nothing is ever written to it.
+    #[must_use]
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
+    }
+
+    /// Ends the gateway: connections are closed, the audit log is written out.
+    ///
+    /// # Errors
+    /// [`GatewayError::Stopped`] if it had ended before.
+    pub fn shutdown(mut self) -> Result<Summary, GatewayError> {
+        // Fails only when the thread is gone, which joining tells.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) | None => Err(GatewayError::Stopped { what: "its thread" }),
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic has been reported on standard error by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+type Ready = std::sync::mpsc::SyncSender<Result<(), GatewayError>>;
+
+/// The gateway's thread.
+fn run(
+    shared: &Arc<Shared>,
+    sockets: Sockets,
+    stopped: oneshot::Receiver<()>,
+    ready: &Ready,
+) -> Result<Summary, GatewayError> {
+    let start = |what| move |source| GatewayError::Start { what, source };
+    let connections = connection_limit(shared.limits.connections);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(start("starting the event loop"));
+    let outcome = match runtime {
+        Err(error) => {
+            // The receiver waits for exactly this message.
+            let _ = ready.send(Err(error));
+            return Err(GatewayError::Stopped { what: "its start" });
+        }
+        Ok(runtime) => runtime.block_on(async {
+            let served = async {
+                let (listener, dns) =
+                    register(sockets).map_err(start("registering its sockets"))?;
+                Ok::<_, GatewayError>((
+                    tokio::spawn(accept(Arc::clone(shared), listener, connections)),
+                    tokio::spawn(dns::udp::serve(Arc::clone(shared), dns)),
+                ))
+            };
+            let (tcp, dns) = match served.await {
+                Ok(tasks) => tasks,
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return Err(GatewayError::Stopped { what: "its start" });
+                }
+            };
+            let _ = ready.send(Ok(()));
+            tokio::select! {
+                _ = stopped => Ok(()),
+                // Neither returns; a panic in one must not leave half a gateway.
+                _ = tcp => Err(GatewayError::Stopped { what: "its listener" }),
+                _ = dns => Err(GatewayError::Stopped { what: "its DNS service" }),
+            }
+        }),
+    };
+    // The runtime is gone, and with it every task: connections have written their last lines.
+    let audit = shared.audit.close();
+    outcome.map(|()| summary(shared, audit))
+}
+
+fn register(sockets: Sockets) -> io::Result<(TcpListener, UdpSocket)> {
+    let listener = StdTcpListener::from(sockets.tcp);
+    listener.set_nonblocking(true)?;
+    let dns = StdUdpSocket::from(sockets.dns);
+    dns.set_nonblocking(true)?;
+    Ok((TcpListener::from_std(listener)?, UdpSocket::from_std(dns)?))
+}
+
+/// Accepts connections until the task is dropped.
+async fn accept(shared: Arc<Shared>, listener: TcpListener, limit: usize) {
+    let connections = Arc::new(Semaphore::new(limit));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // The client was faster to leave than we to accept.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(_) => {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+            let mut record = Record::new(Event::Refuse, rcc_spec::Protocol::Tcp, Outcome::Deny);
+            record.reason = Some("limit_connections");
+            shared.audit.log(&record);
+            inband::reset(stream);
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            session::serve(&shared, stream).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Raises the limit of descriptors as far as allowed, and lowers the number of connections to what fits.
+fn connection_limit(wanted: u32) -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+    }
+    let fitting = limit.current.map_or(u64::MAX, |descriptors| {
+        (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION).max(16)
+    });
+    usize::try_from(fitting.min(wanted.into())).unwrap_or(usize::MAX >> 4)
+}
+
+fn summary(shared: &Shared, audit: AuditSummary) -> Summary {
+    let (refusals, refusals_unlisted) = shared.refusals().sorted();
+    let counters = &shared.counters;
+    Summary {
+        refusals,
+        refusals_unlisted,
+        connections: counters.accepted.load(Ordering::Relaxed),
+        connections_relayed: counters.relayed.load(Ordering::Relaxed),
+        queries: counters.queries.load(Ordering::Relaxed),
+        bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
+        bytes_received: counters.bytes_received.load(Ordering::Relaxed),
+        audit,
+    }
+}

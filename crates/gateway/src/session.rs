@@ -1,0 +1,233 @@
+//! One TCP connection of the agent, from its acceptance to its end.
+//!
+//! # Order
+//! 1. Where did the agent want to go? Port 53 is DNS, wherever it is.
+//! 2. What does that address stand for: a name, nothing, or itself?
+//! 3. Verdict on name or address, port and protocol.
+//! 4. Addresses of the name; each is checked, and only those that pass remain.
+//! 5. Connect to one of them, exactly as checked.
+//! 6. Relay.
+//!
+//! A failure at any step is told to the client and to the log. What the client sends meanwhile stays in its socket's
+//! buffer and is relayed first. Must not dial an address that step 4 did not pass.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rcc_spec::{Protocol, Verdict};
+use rustix::net::sockopt;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::audit::{Event, Outcome, Record};
+use crate::refusal::{Destination, Host, Refusal};
+use crate::relay::{Ending, Traffic, relay};
+use crate::resolver::{HostAnswer, Outcome as Lookup};
+use crate::shared::Shared;
+use crate::synthetic::Meaning;
+use crate::{dial, dns, inband};
+
+/// Port that is DNS, whatever the address.
+const DNS_PORT: u16 = 53;
+/// Silence after which a peer is probed, time between probes, and probes without an answer that end the connection.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 6;
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
+    // A client that is gone already has no destination to ask for.
+    let Ok(original) = shared.transport.original_destination(agent.as_fd()) else {
+        return;
+    };
+    prepare(&agent);
+    if original.port() == DNS_PORT {
+        dns::tcp::serve(shared, agent).await;
+        return;
+    }
+    let (destination, verdict) = judge(shared, original);
+    let opened = tokio::select! {
+        biased;
+        opened = open(shared, &destination, &verdict) => opened,
+        // The client has reset the connection; nobody is there to be told.
+        _ = agent.ready(Interest::ERROR) => return,
+    };
+    match opened {
+        Ok((upstream, address)) => {
+            let connection = Connection::begin(shared, &destination, address, &verdict);
+            match relay(&agent, &upstream, &shared.relay, &connection.traffic).await {
+                Ending::Finished => {}
+                Ending::Broken => {
+                    inband::reset(agent);
+                    inband::reset(upstream);
+                }
+            }
+        }
+        Err(Unopened { refusal, resolved }) => {
+            shared.refused(&destination, resolved, &refusal);
+            inband::refuse(
+                agent,
+                &destination.to_string(),
+                destination.port,
+                &refusal,
+                Vec::new(),
+            )
+            .await;
+        }
+    }
+}
+
+/// Options of both sockets. None of them can fail on a TCP socket, and none is worth losing a connection for.
+fn prepare(stream: &TcpStream) {
+    let _ = sockopt::set_tcp_nodelay(stream, true);
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE);
+    let _ = sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL);
+    let _ = sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES);
+}
+
+/// Steps 2 and 3.
+fn judge(shared: &Shared, original: SocketAddr) -> (Destination, Result<Verdict, Refusal>) {
+    let (address, port) = (original.ip().to_canonical(), original.port());
+    let rules = shared.rules();
+    let (host, verdict) = match shared.meaning(address) {
+        Meaning::Name(name) => {
+            let verdict = rules.decide_name(&name, port, Protocol::Tcp);
+            (Host::Name(name), Some(verdict))
+        }
+        Meaning::Nothing => (Host::Address(address), None),
+        Meaning::Literal(address) => {
+            let verdict = rules.decide_address(address, port, Protocol::Tcp);
+            (Host::Address(address), Some(verdict))
+        }
+    };
+    let destination = Destination { host, port };
+    let verdict = match verdict {
+        None => Err(Refusal::denied(
+            "unknown_synthetic",
+            "this address stands for no name; look the name up first",
+        )),
+        Some(verdict) => match Refusal::of_verdict(&verdict, &destination, None) {
+            Some(refusal) => Err(refusal),
+            None => Ok(verdict),
+        },
+    };
+    (destination, verdict)
+}
+
+/// Why a connection was not opened, and the resolved address that was to blame.
+struct Unopened {
+    refusal: Refusal,
+    resolved: Option<std::net::IpAddr>,
+}
+
+impl From<Refusal> for Unopened {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            resolved: None,
+        }
+    }
+}
+
+/// Steps 4 and 5.
+async fn open(
+    shared: &Arc<Shared>,
+    destination: &Destination,
+    verdict: &Result<Verdict, Refusal>,
+) -> Result<(TcpStream, SocketAddr), Unopened> {
+    let verdict = verdict.as_ref().map_err(Clone::clone)?;
+    let addresses = match &destination.host {
+        Host::Address(address) => vec![*address],
+        Host::Name(name) => {
+            let answer = shared.resolver.addresses(name).await;
+            unresolved(&answer)?;
+            answer.addresses.clone()
+        }
+    };
+    let mut passed = Vec::with_capacity(addresses.len());
+    let mut blocked = None;
+    for address in addresses {
+        let check = shared.check_resolved(address, destination.port, verdict);
+        let resolved = destination.name().map(|_| address);
+        match Refusal::of_verdict(&check, destination, resolved) {
+            None => passed.push(SocketAddr::new(address, destination.port)),
+            Some(refusal) => blocked = Some(Unopened { refusal, resolved }),
+        }
+    }
+    if passed.is_empty() {
+        let nothing = || Refusal::failed("no_address", "the name has no address").into();
+        return Err(blocked.unwrap_or_else(nothing));
+    }
+    let ordered = dial::order(passed, &*shared.transport);
+    let dialled = dial::dial(&ordered, &*shared.transport, shared.limits.connect_time).await;
+    let (upstream, address) = dialled.map_err(|error| {
+        let reason = crate::describe(&error);
+        Refusal::failed(
+            "connect_failed",
+            format!("the connection could not be made: {reason}"),
+        )
+    })?;
+    prepare(&upstream);
+    Ok((upstream, address))
+}
+
+/// The refusal for a name without addresses.
+fn unresolved(answer: &HostAnswer) -> Result<(), Refusal> {
+    match answer.outcome {
+        Lookup::Found => Ok(()),
+        Lookup::NoData => Err(Refusal::failed("no_address", "the name has no address")),
+        Lookup::NxDomain => Err(Refusal::failed("no_such_name", "the name does not exist")),
+        Lookup::Failed(failure) => Err(Refusal::failed("lookup_failed", failure.to_string())),
+    }
+}
+
+/// A connection that is being relayed. Dropping it, also when the gateway shuts down, writes its last line.
+struct Connection<'shared> {
+    shared: &'shared Shared,
+    record: Record,
+    started: Instant,
+    traffic: Traffic,
+}
+
+impl<'shared> Connection<'shared> {
+    fn begin(
+        shared: &'shared Shared,
+        destination: &Destination,
+        address: SocketAddr,
+        verdict: &Result<Verdict, Refusal>,
+    ) -> Self {
+        let mut record = Record::new(Event::Connect, Protocol::Tcp, Outcome::Allow);
+        record.connection = Some(shared.counters.relayed.fetch_add(1, Ordering::Relaxed) + 1);
+        record.name = destination.name().map(ToString::to_string);
+        record.address = Some(address.ip());
+        record.port = Some(destination.port);
+        let rule = verdict
+            .as_ref()
+            .ok()
+            .and_then(|verdict| verdict.rule.as_ref());
+        record.rule = rule.map(ToString::to_string);
+        shared.audit.log(&record);
+        Self {
+            shared,
+            record,
+            started: Instant::now(),
+            traffic: Traffic::default(),
+        }
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        self.shared.add_traffic(&self.traffic);
+        self.record.event = Event::Close;
+        self.record.bytes_sent = Some(self.traffic.sent.load(Ordering::Relaxed));
+        self.record.bytes_received = Some(self.traffic.received.load(Ordering::Relaxed));
+        let duration = self.started.elapsed().as_millis();
+        self.record.duration_ms = Some(u64::try_from(duration).unwrap_or(u64::MAX));
+        self.shared.audit.log(&self.record);
+    }
+}
