@@ -283,3 +283,6 @@ fn state_path(
     };
     Ok(StatePath { path, kind })
 }
+
+#[cfg(test)]
+mod tests;
