@@ -3,7 +3,11 @@
 //! Run it in a new user and network namespace:
 //! `unshare --user --map-root-user --net target/release/examples/router_timing 50`
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring tool, not part of the product")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measuring tool, not part of the product"
+)]
 
 use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -16,7 +20,7 @@ use rcc_sys::netlink::{NetfilterSocket, RouteSocket};
 use rcc_sys::socket::{IpFamilies, transparent_tcp_listener, transparent_udp_socket};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     "new network namespace (router)",
     "new network namespace (agent)",
     "open sockets",
@@ -25,19 +29,33 @@ const STEPS: [&str; 9] = [
     "addresses, routes (agent)",
     "wait until up",
     "listeners",
+    "lift ICMP limits",
     "sum without new namespaces",
 ];
 
 fn main() {
-    let runs: usize = std::env::args().nth(1).map_or(20, |count| count.parse().unwrap());
-    let samples: Vec<[Duration; 9]> = (0..runs)
+    let runs: usize = std::env::args()
+        .nth(1)
+        .map_or(20, |count| count.parse().unwrap());
+    let samples: Vec<[Duration; 10]> = (0..runs)
         .map(|_| std::thread::spawn(one_run).join().unwrap())
         .collect();
-    println!("{:<34} {:>9} {:>9} {:>9}  (µs, {runs} runs)", "step", "min", "median", "max");
+    println!(
+        "{:<34} {:>9} {:>9} {:>9}  (µs, {runs} runs)",
+        "step", "min", "median", "max"
+    );
     for (index, name) in STEPS.iter().enumerate() {
-        let mut times: Vec<u128> = samples.iter().map(|sample| sample[index].as_micros()).collect();
+        let mut times: Vec<u128> = samples
+            .iter()
+            .map(|sample| sample[index].as_micros())
+            .collect();
         times.sort_unstable();
-        println!("{name:<34} {:>9} {:>9} {:>9}", times[0], times[runs / 2], times[runs - 1]);
+        println!(
+            "{name:<34} {:>9} {:>9} {:>9}",
+            times[0],
+            times[runs / 2],
+            times[runs - 1]
+        );
     }
 }
 
@@ -47,8 +65,8 @@ fn new_network_namespace() -> OwnedFd {
     File::open("/proc/thread-self/ns/net").unwrap().into()
 }
 
-fn one_run() -> [Duration; 9] {
-    let mut times = [Duration::ZERO; 9];
+fn one_run() -> [Duration; 10] {
+    let mut times = [Duration::ZERO; 10];
     let mut watch = Instant::now();
     let mut lap = |step: usize| {
         let now = Instant::now();
@@ -61,7 +79,8 @@ fn one_run() -> [Duration; 9] {
     let (stop, stopped) = mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
         let namespace = new_network_namespace();
-        send.send((namespace, RouteSocket::open().unwrap())).unwrap();
+        send.send((namespace, RouteSocket::open().unwrap()))
+            .unwrap();
         let _ = stopped.recv();
     });
     let (agent, agent_route) = receive.recv().unwrap();
@@ -98,8 +117,10 @@ fn one_run() -> [Duration; 9] {
     let _tcp = transparent_tcp_listener(4000, IpFamilies::Both).unwrap();
     let _udp = transparent_udp_socket(53, IpFamilies::Both).unwrap();
     lap(7);
+    router::lift_icmp_limits(IpFamilies::Both).unwrap();
+    lap(8);
     drop(stop);
     thread.join().unwrap();
-    times[8] = times[2..8].iter().sum();
+    times[9] = times[2..9].iter().sum();
     times
 }

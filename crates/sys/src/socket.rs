@@ -162,6 +162,10 @@ pub fn recv_with_original_destination(
     if header.msg_flags & libc::MSG_CTRUNC != 0 {
         return Err(unreadable());
     }
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the length is 32 bits wide with other C libraries"
+    )]
     let used = usize::try_from(header.msg_controllen).map_err(|_| unreadable())?;
     let control = control.0.get(..used).ok_or_else(unreadable)?;
     let original_destination = control_messages(control)
@@ -324,13 +328,11 @@ fn encode_v4(address: SocketAddr) -> Option<(Name, libc::socklen_t)> {
 
 #[expect(
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     reason = "address family numbers are 2 and 10 (linux/socket.h), sa_family_t has 16 bits"
 )]
 const FAMILY_V4: u16 = libc::AF_INET as u16;
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "as FAMILY_V4"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "as FAMILY_V4")]
 const FAMILY_V6: u16 = libc::AF_INET6 as u16;
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,14 @@
 //!
 //! No packet leaves the namespaces; the addresses are for documentation (RFC 5737, RFC 3849).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "helpers of tests, outside the functions that Clippy knows as tests"
+)]
+
 mod namespaces;
 
 use std::io::{ErrorKind, Read, Write};
@@ -12,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use namespaces::{Namespace, in_new_namespaces, skip};
 use rcc_sys::netlink::router::{self, AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig};
-use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket};
+use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket, interface_addresses};
 use rcc_sys::socket::{
     IpFamilies, recv_with_original_destination, send_from, transparent_tcp_listener,
     transparent_udp_socket,
@@ -259,6 +267,38 @@ fn other_udp_is_refused_at_once() {
 }
 
 #[test]
+fn many_refusals_in_a_row_are_all_prompt() {
+    in_new_namespaces("many_refusals_in_a_row_are_all_prompt", || {
+        let agent = configured();
+        router::lift_icmp_limits(IpFamilies::Both).unwrap();
+        for wanted in ["203.0.113.9:443", "[2001:db8::9]:443"] {
+            let wanted: SocketAddr = wanted.parse().unwrap();
+            let took = agent.run(move || {
+                let client = UdpSocket::bind(if wanted.is_ipv4() {
+                    "0.0.0.0:0"
+                } else {
+                    "[::]:0"
+                })
+                .unwrap();
+                client.connect(wanted).unwrap();
+                client.set_read_timeout(Some(PATIENCE)).unwrap();
+                let start = Instant::now();
+                // The kernel's own limits would be six to one address and fifty in all.
+                for _ in 0..100 {
+                    client.send(b"x").unwrap();
+                    assert_ne!(
+                        errno_of(&client.recv(&mut [0; 8]).unwrap_err()),
+                        Errno::AGAIN
+                    );
+                }
+                start.elapsed()
+            });
+            assert!(took < AT_ONCE, "100 refusals of {wanted} took {took:?}");
+        }
+    });
+}
+
+#[test]
 fn tcp_without_a_listener_is_refused_at_once() {
     in_new_namespaces("tcp_without_a_listener_is_refused_at_once", || {
         let agent = configured();
@@ -481,6 +521,36 @@ fn refusals_name_the_message_and_carry_the_kernels_words() {
             );
         },
     );
+}
+
+#[test]
+fn the_addresses_of_a_namespace_are_all_listed() {
+    in_new_namespaces("the_addresses_of_a_namespace_are_all_listed", || {
+        let route = RouteSocket::open().unwrap();
+        assert_eq!(interface_addresses(&route).unwrap(), [] as [IpAddr; 0]);
+        let agent = configured();
+        let expected = ["127.0.0.1", "198.18.0.1", "::1", "fd72:6363::1"];
+        let expected: Vec<IpAddr> = expected.iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(interface_addresses(&route).unwrap(), expected);
+        // More than fits into one datagram of the kernel.
+        for low in 0..=255 {
+            let status = Command::new("ip")
+                .args([
+                    "address",
+                    "add",
+                    &format!("203.0.113.{low}/32"),
+                    "dev",
+                    "lo",
+                ])
+                .status();
+            match status {
+                Ok(status) => assert!(status.success()),
+                Err(error) => return skip("iproute2", &format!("ip(8): {error}")),
+            }
+        }
+        assert_eq!(interface_addresses(&route).unwrap().len(), 4 + 256);
+        drop(agent);
+    });
 }
 
 #[test]

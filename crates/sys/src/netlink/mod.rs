@@ -11,6 +11,7 @@
 //!
 //! Must not: start threads or programs, join namespaces, keep state between batches, or decide any policy.
 
+mod addresses;
 mod batch;
 mod constants;
 mod error;
@@ -20,5 +21,6 @@ mod route;
 pub mod router;
 mod socket;
 
+pub use addresses::interface_addresses;
 pub use error::NetlinkError;
 pub use socket::{NetfilterSocket, RouteSocket};

@@ -259,15 +259,10 @@ impl Batch {
 
 #[expect(
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     reason = "address family numbers are 2 and 10 (linux/socket.h); the fields of the messages have 8 and 16 bits"
 )]
 const FAMILY_V4: u8 = libc::AF_INET as u8;
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "as FAMILY_V4"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "as FAMILY_V4")]
 const FAMILY_V6: u8 = libc::AF_INET6 as u8;
 /// The family as attribute number inside `IFLA_AF_SPEC`.
 const ADDRESS_FAMILY_V6: u16 = FAMILY_V6 as u16;

@@ -12,13 +12,16 @@
 //! interface is needed, and the kernel drops packets with a forged source (they claim an address of the router).
 //!
 //! Order: 1. [`configure`] with sockets of the router namespace (creates both ends), 2. [`configure_agent`] with a
-//! socket of the agent namespace, 3. [`wait_until_up`] with the router's. Whoever holds a socket may do a step.
+//! socket of the agent namespace, 3. [`wait_until_up`] with the router's, before the agent
+//! starts. Whoever holds a socket may do a step.
 //!
 //! Must not: know policy, listen on anything, or touch another namespace than those of its sockets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::batch::{Batch, FinishedBatch};
 use super::constants::{IF_OPER_UP, IFLA_OPERSTATE, LOOPBACK_INDEX, RTM_NEWLINK};
@@ -27,6 +30,8 @@ use super::nftables::router_rules;
 use super::parse::attributes;
 use super::route::{MacAddress, VethEnd};
 use super::socket::{NetfilterSocket, RouteSocket};
+use crate::SysError;
+use crate::socket::IpFamilies;
 
 /// Interface index of the veth end in the agent namespace; the loopback interface is 1.
 pub const AGENT_INDEX: u32 = 2;
@@ -144,6 +149,32 @@ pub fn configure_loopback_only(route: &RouteSocket) -> Result<(), NetlinkError> 
     let mut batch = Batch::new();
     batch.bring_up(LOOPBACK_INDEX);
     route.exchange(&batch.finish())
+}
+
+/// Lifts the limits of ICMP errors in the network namespace of the calling thread (the router's).
+///
+/// By default the kernel sends six refusals to one address and then one per second, and fifty in a row to all
+/// addresses (`icmp_ratelimit`, `icmp_msgs_burst` in `icmp(7)`), so a program that tries many UDP destinations would
+/// wait instead of learning that it may not. Nobody but the agent gets these messages. The masks say which types of
+/// messages either limit counts.
+///
+/// # Errors
+/// A setting cannot be written, for example because `/proc/sys` is read-only as in most containers. The caller may
+/// go on: refusals are then less prompt, not less strict.
+pub fn lift_icmp_limits(families: IpFamilies) -> Result<(), SysError> {
+    const V4: (&str, &[u8]) = ("/proc/sys/net/ipv4/icmp_ratemask", b"0");
+    // A list of types. It cannot be made empty, so it names the type that is kept for experiments (RFC 4443, 2.1).
+    const V6: (&str, &[u8]) = ("/proc/sys/net/ipv6/icmp/ratemask", b"127");
+    let settings: &[_] = match families {
+        IpFamilies::Both => &[V4, V6],
+        IpFamilies::V4Only => &[V4],
+    };
+    for (path, value) in settings {
+        let file = rustix::fs::open(*path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(SysError::at("open(2)", *path))?;
+        rustix::io::write(&file, value).map_err(SysError::at("write(2)", *path))?;
+    }
+    Ok(())
 }
 
 /// Waits until the router's end of the link can send.

@@ -174,7 +174,14 @@ fn exchange(
                         }
                     }
                 }
-                NLMSG_DONE => complete = true,
+                // The end of a dump; a code other than 0 is the error that ended it.
+                NLMSG_DONE => match acknowledgement(&message)?.errno {
+                    None => complete = true,
+                    Some(errno) => {
+                        refused
+                            .get_or_insert_with(|| refusal(batch, message.sequence, errno, None));
+                    }
+                },
                 NLMSG_OVERRUN => return Err(NetlinkError::Malformed { what: "overrun" }),
                 _ => on_answer(&message),
             }
