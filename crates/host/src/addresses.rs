@@ -36,6 +36,14 @@ pub(crate) fn of_host() -> std::io::Result<Addresses> {
     Ok(Addresses { all, ipv6 })
 }
 
+/// The addresses of the host's interfaces now, loopback included.
+///
+/// # Errors
+/// When `/proc/net` cannot be read.
+pub fn host_addresses() -> std::io::Result<Vec<IpAddr>> {
+    of_host().map(|addresses| addresses.all)
+}
+
 /// A leaf of the trie is `|-- ADDRESS`, followed by its routes; `/32 host LOCAL` marks an address of the host.
 fn local_v4(text: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();

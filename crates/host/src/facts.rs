@@ -27,7 +27,7 @@ pub struct Question<'a> {
     pub environment: BTreeMap<OsString, OsString>,
     /// Protected names relative to the project root, parents before children.
     pub protected: &'a [PathBuf],
-    /// Paths that the policy names, as written; `~/` stands for the real home.
+    /// Paths that the policy names, as written: absolute, `~/…` below the real home, else below the project.
     pub named: &'a [PathBuf],
     /// Toolchains that are needed whatever `PATH` says (the agent's own program).
     pub toolchains: Vec<PathToolchain>,
@@ -52,6 +52,14 @@ pub enum HostError {
         /// What the kernel answered.
         #[source]
         source: std::io::Error,
+    },
+    /// A path in the project leads out of it: the agent of an earlier run could have put a link there.
+    #[error("{} leads out of the project, to {}", rcc_plan::escape(path), rcc_plan::escape(target))]
+    Escape {
+        /// As written in the policy.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
     },
     /// A protected name exists but cannot be looked at, so it could not be protected.
     #[error(
@@ -101,7 +109,7 @@ pub fn gather(question: Question<'_>) -> Result<HostFacts, HostError> {
         cwd: project.cwd.clone(),
         root_entries: root::entries(),
         sys_entries: root::sys_entries(),
-        resolved: resolve(named, &account.home)?,
+        resolved: resolve(named, &account.home, &project.root)?,
         landlock_abi: rcc_sys::landlock::abi(),
         kernel: root::kernel(),
         addresses: addresses.all,
@@ -125,14 +133,19 @@ pub fn expand_home(path: &Path, home: &Path) -> PathBuf {
     }
 }
 
-/// Follows the paths that the user named to what they are now.
+/// Follows the paths that the policy names to what they are now.
 fn resolve(
     named: &[PathBuf],
     home: &Path,
+    project: &Path,
 ) -> Result<BTreeMap<PathBuf, (PathBuf, EntryKind)>, HostError> {
     let mut found = BTreeMap::new();
     for path in named {
-        match std::fs::canonicalize(expand_home(path, home)) {
+        let absolute = project.join(expand_home(path, home));
+        match std::fs::canonicalize(&absolute) {
+            Ok(target) if absolute.starts_with(project) && !target.starts_with(project) => {
+                return Err(HostError::Escape { path: path.clone(), target });
+            }
             Ok(canonical) => {
                 if let Some(kind) = root::kind(&canonical) {
                     found.insert(path.clone(), (canonical, kind));
@@ -143,12 +156,7 @@ fn resolve(
                     error.kind(),
                     std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
                 ) => {}
-            Err(source) => {
-                return Err(HostError::Resolve {
-                    path: path.clone(),
-                    source,
-                });
-            }
+            Err(source) => return Err(HostError::Resolve { path: path.clone(), source }),
         }
     }
     Ok(found)
@@ -289,19 +297,36 @@ mod tests {
     #[test]
     fn named_paths_are_canonical_and_missing_ones_absent() {
         let (path, _directory) = scratch("named");
-        let path = std::fs::canonicalize(path).unwrap();
-        std::fs::create_dir(path.join("real")).unwrap();
-        symlink("real", path.join("link")).unwrap();
+        let home = std::fs::canonicalize(path).unwrap();
+        let project = home.join("project");
+        std::fs::create_dir_all(project.join("data")).unwrap();
+        std::fs::create_dir(home.join("real")).unwrap();
+        symlink("real", home.join("link")).unwrap();
 
-        let found = resolve(&names(&["~/link", "~/missing", "~", "~/real/"]), &path).unwrap();
+        let list = names(&["~/link", "~/missing", "~", "~/real/", "data", "."]);
+        let found = resolve(&list, &home, &project).unwrap();
 
-        assert_eq!(
-            found[Path::new("~/link")],
-            (path.join("real"), EntryKind::Directory)
-        );
-        assert_eq!(found[Path::new("~")].0, path);
+        assert_eq!(found[Path::new("~/link")], (home.join("real"), EntryKind::Directory));
+        assert_eq!(found[Path::new("~")].0, home);
+        assert_eq!(found[Path::new("data")].0, project.join("data"));
+        assert_eq!(found[Path::new(".")].0, project);
         assert!(!found.contains_key(Path::new("~/missing")));
-        std::fs::remove_dir_all(path).unwrap();
+        std::fs::remove_dir_all(home).unwrap();
+    }
+
+    #[test]
+    fn a_link_in_the_project_does_not_widen_a_grant() {
+        let (path, _directory) = scratch("escape");
+        let home = std::fs::canonicalize(path).unwrap();
+        let project = home.join("project");
+        std::fs::create_dir_all(&project).unwrap();
+        std::fs::create_dir(home.join("keys")).unwrap();
+        symlink("../keys", project.join("data")).unwrap();
+        for name in [PathBuf::from("data"), project.join("data"), "~/project/data".into()] {
+            let error = resolve(&[name], &home, &project).unwrap_err();
+            assert!(matches!(error, HostError::Escape { target, .. } if target == home.join("keys")));
+        }
+        std::fs::remove_dir_all(home).unwrap();
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod root;
 mod trust;
 mod user;
 
+pub use addresses::host_addresses;
 pub use directories::{Directories, DirectoryError, open_private};
 pub use facts::{HostError, Question, expand_home, gather};
 pub use files::{Content, FileError, Links, read_below, read_text, refuse_foreign, replace};

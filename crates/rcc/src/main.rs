@@ -1,4 +1,90 @@
-//! The rcc binary.
+//! The rcc binary: parses the command line, calls one command, turns its result into text and an exit code.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod agents;
+mod cli;
+mod commands;
+mod context;
+#[cfg(test)]
+mod documentation;
+mod error;
+mod exit;
+mod install;
+mod layers;
+mod output;
+mod record;
+mod render;
+mod run;
+mod session;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::cli::{Cli, Command};
+use crate::error::{CliError, Kind};
+use crate::exit::Exit;
+use crate::output::Style;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match dispatch(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output::say(&error.render(Style::stderr()));
+            error.exit().into()
+        }
+    }
+}
+
+/// Calls the command; the result is the exit code of rcc.
+fn dispatch(cli: Cli) -> Result<u8, CliError> {
+    let Cli { flags, command } = cli;
+    match command {
+        Some(Command::Init(args)) => commands::init::run(args),
+        Some(Command::Run(args)) => commands::run::run(flags.join(args.flags), args.command),
+        Some(Command::Shell(args)) => commands::shell::run(flags.join(args.flags), args.arguments),
+        Some(Command::Agent(args)) => agent(flags.join(args.flags), args.command),
+        Some(Command::Named(words)) => agent(flags, words),
+        Some(Command::Plan(mut args)) => {
+            args.flags = flags.join(args.flags);
+            commands::plan::run(args)
+        }
+        Some(Command::Doctor(args)) => commands::doctor::run(&args),
+        Some(Command::Trust(args)) => commands::trust::run(args),
+        Some(Command::Completions(args)) => commands::completions::run(&args),
+        Some(Command::Man(args)) => commands::man::run(args),
+        None if flags.shell => commands::shell::run(flags, Vec::new()),
+        None => {
+            output::say(&Cli::command().render_help().to_string());
+            Ok(Exit::Failed.into())
+        }
+    }
+}
+
+/// Splits `NAME ARGS…` and runs the agent of that name.
+fn agent(flags: cli::RunFlags, words: Vec<OsString>) -> Result<u8, CliError> {
+    let mut words = words.into_iter();
+    match words.next() {
+        Some(name) => commands::agent::run(flags, name, words.collect()),
+        None => Err(CliError::new(Kind::User, "no agent was named").hint("rcc agent NAME [ARGS]")),
+    }
+}
+
+/// Shows help, the version, or what is wrong with the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        output::say(&text);
+        Exit::Failed.into()
+    } else {
+        match output::result(&text) {
+            Ok(()) => Exit::Success.into(),
+            Err(_) => Exit::Failed.into(),
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The command line: every command and flag once. Help, man pages and completions come from here.
+//!
+//! What follows an agent's name belongs to the agent: `rcc [FLAGS] claude ARGS…` hands every argument on unread, `-n`,
+//! `--help` and `--` included. rcc's own flags stand before the name. Must not read or write anything.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// Runs a coding agent so that it can change one project and nothing else, and reach only the hosts you name.
+#[derive(Debug, Parser)]
+#[command(name = "rcc", version, about, max_term_width = 100)]
+#[command(
+    subcommand_value_name = "COMMAND|AGENT",
+    subcommand_help_heading = "Commands"
+)]
+#[command(
+    override_usage = "rcc [FLAGS] COMMAND [ARGS]…\n       rcc [FLAGS] AGENT [AGENT'S OWN ARGS]…"
+)]
+#[command(after_help = AGENTS_HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const AGENTS_HELP: &str = "\
+Agents:
+  claude, codex, gemini, opencode, aider, and those in $XDG_CONFIG_HOME/rcc/agents/*.toml
+  Arguments after the agent's name go to the agent untouched; rcc's flags stand before it:
+    rcc --allow example.com claude -p 'fix the tests'
+
+Exit codes: 125 rcc failed, 126 cannot execute, 127 not found, 128+n signal n, else the command's own.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a commented rcc.toml for this project and approve it
+    Init(InitArgs),
+    /// Run a command in the sandbox
+    Run(RunArgs),
+    /// Start a shell in the sandbox
+    Shell(ShellArgs),
+    /// Run an agent by its preset's name
+    Agent(AgentArgs),
+    /// Show what a run would do, or why a connection is allowed or refused
+    Plan(PlanArgs),
+    /// Tell what works on this host, what is missing, and the fix
+    Doctor(DoctorArgs),
+    /// Approve, list or revoke the policies of projects
+    Trust(TrustArgs),
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all of them to a directory
+    Man(ManArgs),
+    /// An agent's name with the agent's own arguments.
+    #[command(external_subcommand)]
+    Named(Vec<OsString>),
+}
+
+/// What a run is allowed, on top of the policy files.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Policy flags")]
+pub(crate) struct RunFlags {
+    /// No network at all, not even the agent's own service
+    #[arg(short = 'n', long, conflicts_with = "network")]
+    pub(crate) no_internet: bool,
+    /// Allow the hosts listed in FILE (one rule a line, or the YAML whitelist) and no others
+    #[arg(short = 'a', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) allow_hosts: Vec<PathBuf>,
+    /// Allow a host: NAME, *.NAME, ADDRESS or CIDR, with :PORT[,PORT] (default 80,443) and /udp
+    #[arg(long, value_name = "RULE")]
+    pub(crate) allow: Vec<OsString>,
+    /// Refuse a host; wins over every --allow
+    #[arg(long, value_name = "RULE")]
+    pub(crate) deny: Vec<OsString>,
+    /// What can be reached without a rule
+    #[arg(long, value_name = "MODE")]
+    pub(crate) network: Option<NetworkArg>,
+    /// Show PATH read-only at the same place
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) ro: Vec<PathBuf>,
+    /// Show PATH read-write at the same place
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) rw: Vec<PathBuf>,
+    /// Hide PATH
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) hide: Vec<PathBuf>,
+    /// Pass a variable of the caller, or set one
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<OsString>,
+    /// Use DIR as the project instead of searching upwards from here
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) project: Option<PathBuf>,
+    /// Use the agent's real state (such as ~/.claude) instead of the agent home's copy
+    #[arg(long)]
+    pub(crate) share_state: bool,
+    /// Start a shell in the agent's environment instead of the agent
+    #[arg(short = 's', long)]
+    pub(crate) shell: bool,
+    /// Answer yes where rcc would ask to install an agent
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Write the audit log to FILE as well as to the record of the run
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) audit: Option<PathBuf>,
+    /// Use the agent home called NAME
+    #[arg(long, value_name = "NAME")]
+    pub(crate) home: Option<String>,
+}
+
+/// The network modes as words of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkArg {
+    /// Nothing
+    None,
+    /// Public addresses, never the local network
+    Internet,
+    /// Only what a rule allows
+    Allowlist,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Directory of the project (default: the current one)
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) directory: Option<PathBuf>,
+    /// Network mode to write instead of asking
+    #[arg(long, value_name = "MODE")]
+    pub(crate) network: Option<NetworkArg>,
+    /// Agent to write instead of detecting it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    /// Ask nothing: take what was detected
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
+    /// Command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
+    /// Arguments of the shell
+    #[arg(trailing_var_arg = true, value_name = "ARGS")]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
+    /// Name of the agent's preset, then the agent's own arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "NAME [ARGS]")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Tell whether HOST:PORT could be reached and which rule decides; exit code 0 if allowed, 1 if refused
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "command")]
+    pub(crate) why: Option<OsString>,
+    /// Plan for this agent's preset
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    /// Command and its arguments (default: the shell)
+    #[arg(trailing_var_arg = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// List what is approved
+    #[arg(long, conflicts_with_all = ["revoke", "path"])]
+    pub(crate) list: bool,
+    /// Withdraw the approval
+    #[arg(long)]
+    pub(crate) revoke: bool,
+    /// With --list: print JSON
+    #[arg(long, requires = "list")]
+    pub(crate) json: bool,
+    /// Approve without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Project directory or its rcc.toml (default: the project here)
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Write the page of every command into DIR
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// The agents that come with rcc, as the help names them.
+pub(crate) const AGENTS: [(&str, &str); 5] = [
+    ("claude", "Run Claude Code in the sandbox"),
+    ("codex", "Run Codex in the sandbox"),
+    ("gemini", "Run Gemini CLI in the sandbox"),
+    ("opencode", "Run opencode in the sandbox"),
+    ("aider", "Run aider in the sandbox"),
+];
+
+/// The definition for manual pages and completions, in which the agents appear as commands.
+///
+/// The parser itself must not know them: only what it does not know is handed on unread.
+pub(crate) fn documented() -> clap::Command {
+    AGENTS
+        .iter()
+        .fold(Cli::command(), |command, (name, about)| {
+            let arguments = clap::Arg::new("ARGS")
+                .help("The agent's own arguments, handed on untouched")
+                .num_args(0..)
+                .trailing_var_arg(true)
+                .allow_hyphen_values(true);
+            command.subcommand(
+                clap::Command::new(*name)
+                    .about(*about)
+                    .arg(arguments)
+                    .disable_help_flag(true),
+            )
+        })
+}
+
+impl RunFlags {
+    /// Joins the flags that stood before the command with those after it; the later single value wins.
+    #[must_use]
+    pub(crate) fn join(mut self, later: Self) -> Self {
+        self.no_internet |= later.no_internet;
+        self.allow_hosts.extend(later.allow_hosts);
+        self.allow.extend(later.allow);
+        self.deny.extend(later.deny);
+        self.network = later.network.or(self.network);
+        self.ro.extend(later.ro);
+        self.rw.extend(later.rw);
+        self.hide.extend(later.hide);
+        self.env.extend(later.env);
+        self.project = later.project.or(self.project);
+        self.share_state |= later.share_state;
+        self.shell |= later.shell;
+        self.yes |= later.yes;
+        self.audit = later.audit.or(self.audit);
+        self.home = later.home.or(self.home);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &[&str]) -> Cli {
+        Cli::try_parse_from(line).unwrap()
+    }
+
+    fn named(line: &[&str]) -> Vec<String> {
+        match parse(line).command {
+            Some(Command::Named(words)) => words
+                .into_iter()
+                .map(|word| word.into_string().unwrap())
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+        documented().debug_assert();
+    }
+
+    #[test]
+    fn everything_after_the_name_of_an_agent_is_untouched() {
+        for rest in [
+            &["claude", "-p", "x", "--dangerously-skip-permissions"][..],
+            &["claude", "-n"],
+            &["claude", "--help"],
+            &["claude", "--version"],
+            &["claude", "--", "--", "-x"],
+            &["claude", "--allow", "example.com"],
+            &["claude", "run", "-"],
+            &["claude"],
+        ] {
+            let line: Vec<&str> = ["rcc", "--allow", "example.com"]
+                .iter()
+                .chain(rest)
+                .copied()
+                .collect();
+            assert_eq!(named(&line), rest);
+            assert_eq!(parse(&line).flags.allow, ["example.com"]);
+        }
+    }
+
+    #[test]
+    fn the_long_form_of_an_agent_takes_flags_before_the_name_only() {
+        let Some(Command::Agent(agent)) =
+            parse(&["rcc", "agent", "-n", "codex", "-n", "--", "--help"]).command
+        else {
+            panic!("not an agent")
+        };
+        assert!(agent.flags.no_internet);
+        assert_eq!(agent.command, ["codex", "-n", "--", "--help"]);
+    }
+
+    #[test]
+    fn a_command_keeps_its_own_double_dash() {
+        for line in [
+            &["rcc", "run", "--", "sh", "-c", "x", "--", "y"][..],
+            &["rcc", "run", "sh", "-c", "x", "--", "y"],
+        ] {
+            let Some(Command::Run(run)) = parse(line).command else {
+                panic!("not a run")
+            };
+            assert_eq!(run.command, ["sh", "-c", "x", "--", "y"], "{line:?}");
+        }
+    }
+
+    #[test]
+    fn flags_before_and_after_the_command_are_joined() {
+        let cli = parse(&[
+            "rcc",
+            "--allow",
+            "a.example",
+            "--network",
+            "none",
+            "run",
+            "--allow",
+            "b.example",
+            "--network",
+            "allowlist",
+            "true",
+        ]);
+        let Some(Command::Run(run)) = cli.command else {
+            panic!("not a run")
+        };
+        let flags = cli.flags.join(run.flags);
+        assert_eq!(flags.allow, ["a.example", "b.example"]);
+        assert_eq!(flags.network, Some(NetworkArg::Allowlist));
+    }
+}

@@ -1,0 +1,11 @@
+//! One file for each command: it turns arguments into calls and results into text, nothing more.
+
+pub(crate) mod agent;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod init;
+pub(crate) mod man;
+pub(crate) mod plan;
+pub(crate) mod run;
+pub(crate) mod shell;
+pub(crate) mod trust;

@@ -1,0 +1,13 @@
+//! `rcc shell`: the caller's shell in the sandbox.
+
+use std::ffi::OsString;
+
+use crate::cli::RunFlags;
+use crate::error::CliError;
+use crate::session::{What, prepare};
+
+pub(crate) fn run(mut flags: RunFlags, arguments: Vec<OsString>) -> Result<u8, CliError> {
+    // `rcc -s shell x` must not lose its arguments.
+    flags.shell = false;
+    super::run::start(prepare(&flags, None, What::Shell(arguments))?)
+}

@@ -1,0 +1,508 @@
+//! Agents in rcc's own data directory: `<data>/agents/<name>/<version>/`, mounted read-only into the sandbox.
+//!
+//! Order of an install: 1. ask the registry for the newest version and its hash, 2. download main package and the
+//! package for this platform, 3. verify both, 4. unpack both, 5. put the native program in its place, 6. rename the
+//! finished directory. Until 6 everything is in a temporary directory, which the next install removes.
+//! No code of a package runs on the host.
+
+mod archive;
+mod integrity;
+mod npm;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+use rcc_host::{DirectoryError, open_private};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use serde::Deserialize;
+
+use archive::ArchiveError;
+use integrity::IntegrityError;
+use npm::{Npm, NpmError};
+
+use crate::output;
+
+/// Prefix of temporary directories.
+const TEMPORARY: &str = ".install-";
+
+/// What is to be installed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Name of the agent's preset.
+    pub(crate) name: &'a str,
+    /// Its npm package.
+    pub(crate) package: &'a str,
+    /// The program in it.
+    pub(crate) command: &'a str,
+}
+
+/// An agent in the data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Installed {
+    /// Its version.
+    pub(crate) version: String,
+    /// Directory with everything that belongs to it.
+    pub(crate) root: PathBuf,
+    /// Directory for `PATH`.
+    pub(crate) bin: PathBuf,
+}
+
+/// An install that did not happen. Nothing is left of it but a temporary directory.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstallError {
+    /// The preset names something that is no package.
+    #[error("{text:?} is not the name of an npm package")]
+    Name { text: String },
+    /// The registry's answer names something that cannot be a version.
+    #[error("the registry announced {text:?} as the version of {package}")]
+    Version { package: String, text: String },
+    /// The package needs others, which this installer does not resolve.
+    #[error("the package {package} needs other packages ({}), which rcc does not install", names.join(", "))]
+    Dependencies { package: String, names: Vec<String> },
+    /// The package has no program of that name.
+    #[error("the package {package} holds no program {command}")]
+    Program { package: String, command: String },
+    /// The native program for this platform is missing.
+    #[error("the package {package} has no native program for this platform ({platform})")]
+    Platform { package: String, platform: String },
+    /// The client failed.
+    #[error("cannot download {package}")]
+    Download {
+        package: String,
+        #[source]
+        source: NpmError,
+    },
+    /// The archive is not the announced one.
+    #[error("refused to install {package}")]
+    Integrity {
+        package: String,
+        #[source]
+        source: IntegrityError,
+    },
+    /// The archive cannot be unpacked.
+    #[error("cannot unpack {package}")]
+    Archive {
+        package: String,
+        #[source]
+        source: ArchiveError,
+    },
+    /// The data directory is unusable.
+    #[error("cannot use the directory of installed agents")]
+    Directory(#[source] DirectoryError),
+    /// A file cannot be changed.
+    #[error("cannot put {} in its place", rcc_plan::escape(path))]
+    Place {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A package description is damaged.
+    #[error("cannot read the description of the package {package}")]
+    Manifest {
+        package: String,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// The parts of `package.json` that matter.
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    bin: Bin,
+    #[serde(default)]
+    scripts: BTreeMap<String, String>,
+}
+
+/// `bin` is a path, or a table of commands and paths.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Bin {
+    One(String),
+    Many(BTreeMap<String, String>),
+}
+
+impl Default for Bin {
+    fn default() -> Self {
+        Self::Many(BTreeMap::new())
+    }
+}
+
+/// Finds the newest installed version of an agent.
+pub(crate) fn installed(data: &Path, name: &str, command: &str) -> Option<Installed> {
+    let directory = data.join("agents").join(name);
+    let mut versions: Vec<String> = std::fs::read_dir(&directory)
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|version| is_version(version))
+        .filter(|version| directory.join(version).join("bin").join(command).exists())
+        .collect();
+    versions.sort_by_key(|version| order(version));
+    let version = versions.pop()?;
+    let root = std::fs::canonicalize(directory.join(&version)).ok()?;
+    Some(Installed {
+        bin: root.join("bin"),
+        root,
+        version,
+    })
+}
+
+/// Downloads, verifies and unpacks an agent with the npm client `program`.
+pub(crate) fn install(
+    data: &Path,
+    wanted: Wanted<'_>,
+    program: PathBuf,
+) -> Result<Installed, InstallError> {
+    let Wanted {
+        name,
+        package,
+        command,
+    } = wanted;
+    if !is_package(package) {
+        return Err(InstallError::Name {
+            text: package.to_owned(),
+        });
+    }
+    let agents = data.join("agents");
+    open_private(&agents).map_err(InstallError::Directory)?;
+    let lock = lock(&agents)?;
+    remove_leftovers(&agents)?;
+    let work = agents.join(format!("{TEMPORARY}{}", std::process::id()));
+    open_private(&work).map_err(InstallError::Directory)?;
+    // The nearest package.json upwards decides which .npmrc counts: make it this one.
+    write(&work.join("package.json"), b"{}")?;
+
+    // 1.
+    let npm = Npm::new(program, work.clone());
+    let download = |source| InstallError::Download {
+        package: package.to_owned(),
+        source,
+    };
+    output::note(&format!("asking for the newest version of {package}"));
+    let main = npm.view(&format!("{package}@latest")).map_err(download)?;
+    if !is_version(&main.version) {
+        return Err(InstallError::Version {
+            package: package.to_owned(),
+            text: main.version,
+        });
+    }
+    if !main.dependencies.is_empty() {
+        let names = main.dependencies.into_keys().take(5).collect();
+        return Err(InstallError::Dependencies {
+            package: package.to_owned(),
+            names,
+        });
+    }
+    let target = agents.join(name).join(&main.version);
+    if let Some(found) =
+        installed(data, name, command).filter(|found| found.version == main.version)
+    {
+        output::note(&format!("{package} {} is installed already", main.version));
+        return Ok(found);
+    }
+
+    // 2., 3., 4.
+    let tree = work.join("tree");
+    let modules = tree.join("node_modules");
+    let fetch = Fetch {
+        npm: &npm,
+        work: &work,
+        modules: &modules,
+    };
+    fetch.one(
+        1,
+        package,
+        &format!("{package}@{}", main.version),
+        &main.integrity,
+    )?;
+    let platform = platform();
+    let mut native = Vec::new();
+    for (dependency, requirement) in &main.optional_dependencies {
+        if !dependency.ends_with(&platform) {
+            continue;
+        }
+        let exact = alias_target(dependency, requirement);
+        if !is_package(dependency) || !is_exact(&exact) {
+            return Err(InstallError::Name { text: exact });
+        }
+        let announced = npm.view(&exact).map_err(download)?;
+        fetch.one(native.len() + 2, dependency, &exact, &announced.integrity)?;
+        native.push(dependency.clone());
+    }
+
+    // 5.
+    let place = Place {
+        tree: &tree,
+        modules: &modules,
+        package,
+        command,
+    };
+    place.program(&native, &platform)?;
+
+    // 6.
+    let parent = agents.join(name);
+    open_private(&parent).map_err(InstallError::Directory)?;
+    if target.exists() {
+        // A damaged version of the same number: `installed` did not accept it.
+        std::fs::remove_dir_all(&target).map_err(at(&target))?;
+    }
+    std::fs::rename(&tree, &target).map_err(at(&target))?;
+    std::fs::remove_dir_all(&work).map_err(at(&work))?;
+    drop(lock);
+    output::note(&format!(
+        "installed {package} {} (sha512 verified)",
+        main.version
+    ));
+    installed(data, name, command).ok_or_else(|| InstallError::Program {
+        package: package.to_owned(),
+        command: command.to_owned(),
+    })
+}
+
+/// Downloading, verifying and unpacking one package.
+struct Fetch<'a> {
+    npm: &'a Npm,
+    work: &'a Path,
+    modules: &'a Path,
+}
+
+impl Fetch<'_> {
+    fn one(
+        &self,
+        number: usize,
+        name: &str,
+        exact: &str,
+        integrity: &str,
+    ) -> Result<(), InstallError> {
+        let package = || name.to_owned();
+        output::note(&format!("downloading {exact}"));
+        let archive = self
+            .npm
+            .pack(exact, &self.work.join(format!("archive-{number}")))
+            .map_err(|source| InstallError::Download {
+                package: package(),
+                source,
+            })?;
+        let mut file = File::open(&archive).map_err(at(&archive))?;
+        output::note(&format!("verifying {exact}"));
+        integrity::verify(exact, integrity, &mut file).map_err(|source| {
+            InstallError::Integrity {
+                package: package(),
+                source,
+            }
+        })?;
+        // The very descriptor that was verified is unpacked.
+        std::io::Seek::rewind(&mut file).map_err(at(&archive))?;
+        output::note(&format!("unpacking {exact}"));
+        archive::unpack(file, &self.modules.join(name)).map_err(|source| {
+            InstallError::Archive {
+                package: package(),
+                source,
+            }
+        })?;
+        std::fs::remove_file(&archive).map_err(at(&archive))
+    }
+}
+
+/// Making the program reachable as `bin/<command>`.
+struct Place<'a> {
+    tree: &'a Path,
+    modules: &'a Path,
+    package: &'a str,
+    command: &'a str,
+}
+
+impl Place<'_> {
+    fn program(&self, native: &[String], platform: &str) -> Result<(), InstallError> {
+        let root = self.modules.join(self.package);
+        let path = root.join("package.json");
+        let mut text = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(1 << 20).read_to_end(&mut text))
+            .map_err(at(&path))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|source| InstallError::Manifest {
+                package: self.package.to_owned(),
+                source,
+            })?;
+        let missing = || InstallError::Program {
+            package: self.package.to_owned(),
+            command: self.command.to_owned(),
+        };
+        let entry = match &manifest.bin {
+            Bin::One(path) => Some(path),
+            Bin::Many(table) => table.get(self.command),
+        };
+        let entry = entry
+            .and_then(|entry| inside(Path::new(entry)))
+            .ok_or_else(missing)?;
+        let program = root.join(&entry);
+        // A package with an install script ships a placeholder and lets the script link the native program over it.
+        if manifest.scripts.contains_key("postinstall") {
+            let found = native
+                .iter()
+                .flat_map(|package| {
+                    ["", "bin"]
+                        .map(|below| self.modules.join(package).join(below).join(self.command))
+                })
+                .find(|candidate| is_elf(candidate))
+                .ok_or_else(|| InstallError::Platform {
+                    package: self.package.to_owned(),
+                    platform: platform.trim_start_matches('-').to_owned(),
+                })?;
+            if program.symlink_metadata().is_ok() {
+                std::fs::remove_file(&program).map_err(at(&program))?;
+            }
+            std::fs::hard_link(&found, &program).map_err(at(&program))?;
+        }
+        if !program.is_file() {
+            return Err(missing());
+        }
+        make_executable(&program)?;
+        let bin = self.tree.join("bin");
+        std::fs::create_dir(&bin).map_err(at(&bin))?;
+        let link = bin.join(self.command);
+        let text = Path::new("..")
+            .join("node_modules")
+            .join(self.package)
+            .join(&entry);
+        std::os::unix::fs::symlink(text, &link).map_err(at(&link))
+    }
+}
+
+fn make_executable(path: &Path) -> Result<(), InstallError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(path)
+        .map_err(at(path))?
+        .permissions()
+        .mode();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | 0o555)).map_err(at(path))
+}
+
+/// The relative path of a manifest if it stays inside the package.
+fn inside(path: &Path) -> Option<PathBuf> {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(part) => clean.push(part),
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    (!clean.as_os_str().is_empty()).then_some(clean)
+}
+
+fn is_elf(path: &Path) -> bool {
+    let mut magic = [0_u8; 4];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut magic))
+        .is_ok()
+        && magic == *b"\x7fELF"
+}
+
+/// Ending of the names of packages for this platform, as npm spells it: `-linux-x64`, `-linux-arm64-musl`.
+fn platform() -> String {
+    let cpu = match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let musl_only = Path::new("/lib").read_dir().is_ok_and(|mut entries| {
+        entries.any(|entry| {
+            entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("ld-musl-"))
+        })
+    }) && !Path::new("/lib64/ld-linux-x86-64.so.2").exists()
+        && !Path::new("/lib/ld-linux-aarch64.so.1").exists();
+    format!("-linux-{cpu}{}", if musl_only { "-musl" } else { "" })
+}
+
+/// `NAME@VERSION` of a dependency; `npm:OTHER@VERSION` is an alias for another package.
+fn alias_target(name: &str, requirement: &str) -> String {
+    match requirement.strip_prefix("npm:") {
+        Some(other) => other.to_owned(),
+        None => format!("{name}@{requirement}"),
+    }
+}
+
+/// A package with an exact version: ranges would let the registry choose something that was not announced.
+fn is_exact(text: &str) -> bool {
+    text.rsplit_once('@')
+        .is_some_and(|(name, version)| is_package(name) && is_version(version))
+}
+
+/// Names of npm packages, as far as agents use them: `[@scope/]name` in lower case.
+fn is_package(text: &str) -> bool {
+    let part = |text: &str| {
+        text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+            && text.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)
+            })
+    };
+    let (scope, name) = match text.strip_prefix('@').map(|rest| rest.split_once('/')) {
+        Some(Some((scope, name))) => (scope, name),
+        Some(None) => return false,
+        None => ("x", text),
+    };
+    text.len() <= 214 && part(scope) && part(name)
+}
+
+/// Semantic versions, which are also file names.
+fn is_version(text: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|first: char| first.is_ascii_digit())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte))
+}
+
+/// Sort key of versions: numbers by value, a pre-release before its release.
+fn order(version: &str) -> (Vec<u64>, bool, String) {
+    let (numbers, rest) = version.split_once('-').unwrap_or((version, ""));
+    let numbers = numbers
+        .split(['.', '+'])
+        .map(|part| part.parse().unwrap_or(0))
+        .collect();
+    (numbers, rest.is_empty(), rest.to_owned())
+}
+
+/// Holds off a second install until this one is done.
+fn lock(agents: &Path) -> Result<OwnedFd, InstallError> {
+    let path = agents.join(".lock");
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = |errno: rustix::io::Errno| InstallError::Place {
+        path: path.clone(),
+        source: errno.into(),
+    };
+    let lock = rustix::fs::openat(CWD, &path, flags, Mode::RUSR | Mode::WUSR).map_err(place)?;
+    if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        output::note("waiting for another install to end");
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(place)?;
+    }
+    Ok(lock)
+}
+
+/// Removes what interrupted installs left; the lock is held, so none of it is in use.
+fn remove_leftovers(agents: &Path) -> Result<(), InstallError> {
+    for entry in std::fs::read_dir(agents).map_err(at(agents))? {
+        let entry = entry.map_err(at(agents))?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            std::fs::remove_dir_all(entry.path()).map_err(at(&entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<(), InstallError> {
+    std::fs::write(path, content).map_err(at(path))
+}
+
+fn at(path: &Path) -> impl FnOnce(std::io::Error) -> InstallError + use<> {
+    let path = path.to_owned();
+    move |source| InstallError::Place { path, source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+//! Policy files and flags become one policy: admin < user < project < flags.
+//!
+//! The project's file is written by strangers: it counts only with the text that the caller approved, and so do the
+//! rule files it names in the project. Must not widen anything itself: it reads, asks and hands over to `rcc_spec`.
+
+mod flags;
+
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use rcc_host::{
+    Approval, Content, FileError, Links, Project, TrustError, read_below, read_text, refuse_foreign,
+};
+use rcc_spec::{
+    LayerKind, Layers, PathBase, PathSpec, Policy, PolicyError, PolicyLayer, RuleFile, SourceName,
+    merge, parse_rule_file, parse_toml,
+};
+
+use crate::cli::RunFlags;
+use crate::context::Context;
+use crate::error::{CliError, Kind};
+use crate::{output, render};
+
+/// Name of the project's policy file.
+pub(crate) const PROJECT_FILE: &str = "rcc.toml";
+/// Largest policy file, in bytes.
+const POLICY_LIMIT_BYTES: usize = 256 << 10;
+/// Largest rule file, in bytes; a million rules fit.
+const RULES_LIMIT_BYTES: usize = 64 << 20;
+
+/// What to do with a project policy that was not approved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unapproved {
+    /// Ask on a terminal, refuse without one.
+    Ask,
+    /// Use it with a warning: nothing is run.
+    Warn,
+}
+
+/// A policy file that is not used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LayerError {
+    /// It cannot be read.
+    #[error("cannot use a policy file")]
+    File(#[source] FileError),
+    /// A rule file that a policy or flag names does not exist.
+    #[error(
+        "the rule file {} named by {origin} does not exist",
+        rcc_plan::escape(path)
+    )]
+    NoRules { path: PathBuf, origin: String },
+    /// The project's policy was not approved.
+    #[error("the policy {} is not approved", rcc_plan::escape(path))]
+    Unapproved { path: PathBuf },
+    /// The project's policy is another than the approved one.
+    #[error("the policy {} changed since it was approved", rcc_plan::escape(path))]
+    Changed { path: PathBuf },
+    /// The trust store is unusable.
+    #[error(
+        "cannot tell whether the policy {} is approved",
+        rcc_plan::escape(path)
+    )]
+    Trust {
+        path: PathBuf,
+        #[source]
+        source: TrustError,
+    },
+}
+
+/// The project's policy as it stands on disk.
+#[derive(Debug)]
+pub(crate) struct ProjectPolicy {
+    /// Path of `rcc.toml`.
+    pub(crate) path: PathBuf,
+    /// What approval is given for: `rcc.toml`, then every rule file of the project that it names.
+    pub(crate) text: String,
+    /// What it says.
+    pub(crate) layer: PolicyLayer,
+}
+
+/// Reads every layer and merges them.
+pub(crate) fn load(
+    context: &Context,
+    project: &Project,
+    flags: &RunFlags,
+    unapproved: Unapproved,
+) -> Result<Policy, CliError> {
+    let uid = context.account.user.uid;
+    let admin = context.directories.admin.join("config.toml");
+    let admin = file_layer(context, project, &admin, LayerKind::Admin, &[0])?;
+    let user = context.directories.config.join("config.toml");
+    let user = file_layer(context, project, &user, LayerKind::User, &[0, uid])?;
+    let project_layer = match project_policy(context, project)? {
+        Some(policy) => {
+            approve(context, project, &policy, unapproved)?;
+            policy.layer
+        }
+        None => PolicyLayer::default(),
+    };
+    let flags = flags::layer(context, flags)?;
+    Ok(merge(Layers {
+        admin,
+        user,
+        project: project_layer,
+        flags,
+    }))
+}
+
+/// Reads `rcc.toml` of the project, if there is one.
+pub(crate) fn project_policy(
+    context: &Context,
+    project: &Project,
+) -> Result<Option<ProjectPolicy>, CliError> {
+    let path = project.root.join(PROJECT_FILE);
+    let content = read_below(
+        project.directory.as_fd(),
+        &project.root,
+        Path::new(PROJECT_FILE),
+        POLICY_LIMIT_BYTES,
+        Links::Refuse,
+    )
+    .map_err(file_error)?;
+    let Some(Content { mut text, .. }) = content else {
+        return Ok(None);
+    };
+    let source = SourceName::file(PROJECT_FILE);
+    let mut layer = parse(&text, &source, LayerKind::Project)?;
+    let files = std::mem::take(&mut layer.allow_files);
+    for file in files {
+        let (rules, content) = rules_of(context, project, &file.value, &file.origin.to_string())?;
+        if let Some(content) = content {
+            text.push_str(&format!("\n# {}:\n{content}", file.value));
+        }
+        layer.add_rules(rules, &SourceName::file(file.value.as_str()));
+    }
+    Ok(Some(ProjectPolicy { path, text, layer }))
+}
+
+/// Makes sure that the project's policy was approved, asking if that is possible.
+fn approve(
+    context: &Context,
+    project: &Project,
+    policy: &ProjectPolicy,
+    unapproved: Unapproved,
+) -> Result<(), CliError> {
+    let store = context.trust();
+    let trust = |source| {
+        CliError::new(
+            Kind::Denied,
+            LayerError::Trust {
+                path: policy.path.clone(),
+                source,
+            },
+        )
+    };
+    let error = match store.check(&project.root, &policy.text).map_err(trust)? {
+        Approval::Approved => return Ok(()),
+        Approval::Changed { .. } => LayerError::Changed {
+            path: policy.path.clone(),
+        },
+        Approval::Unknown => LayerError::Unapproved {
+            path: policy.path.clone(),
+        },
+    };
+    match unapproved {
+        Unapproved::Warn => {
+            output::warn(&format!("{error}; no run uses it before `rcc trust`"));
+            Ok(())
+        }
+        Unapproved::Ask if output::can_ask() => {
+            output::note(&error.to_string());
+            output::say(&render::sentences(&policy.layer));
+            if output::confirm("Approve this policy for this project?") {
+                store.approve(&project.root, &policy.text).map_err(trust)
+            } else {
+                Err(CliError::new(Kind::Denied, error).hint("nothing was run"))
+            }
+        }
+        Unapproved::Ask => {
+            Err(CliError::new(Kind::Denied, error).hint("read it, then approve it with: rcc trust"))
+        }
+    }
+}
+
+/// Reads a policy file of the administrator or user, with the rule files it names.
+fn file_layer(
+    context: &Context,
+    project: &Project,
+    path: &Path,
+    kind: LayerKind,
+    owners: &[u32],
+) -> Result<PolicyLayer, CliError> {
+    let Some(content) = read_text(path, POLICY_LIMIT_BYTES).map_err(file_error)? else {
+        return Ok(PolicyLayer::default());
+    };
+    refuse_foreign(path, &content, owners).map_err(file_error)?;
+    let source = SourceName::file(&rcc_plan::escape(path));
+    let mut layer = parse(&content.text, &source, kind)?;
+    for file in std::mem::take(&mut layer.allow_files) {
+        let (rules, _) = rules_of(context, project, &file.value, &file.origin.to_string())?;
+        layer.add_rules(rules, &SourceName::file(file.value.as_str()));
+    }
+    Ok(layer)
+}
+
+fn parse(text: &str, source: &SourceName, kind: LayerKind) -> Result<PolicyLayer, CliError> {
+    parse_toml(text, source, kind).map_err(wrong_policy)
+}
+
+/// A policy error names its place itself, so it stands first.
+fn wrong_policy(error: PolicyError) -> CliError {
+    let hint = error.hint();
+    let error = CliError::new(Kind::Config, error);
+    hint.into_iter().fold(error, CliError::hint)
+}
+
+/// Reads a rule file that a policy names. The text comes back too when it lies in the project.
+fn rules_of(
+    context: &Context,
+    project: &Project,
+    path: &PathSpec,
+    origin: &str,
+) -> Result<(RuleFile, Option<String>), CliError> {
+    let home = &context.account.home;
+    let absolute = match path.base() {
+        PathBase::Root => PathBuf::from(path.as_str()),
+        PathBase::Home => home.join(path.relative()),
+        PathBase::Project => project.root.join(path.relative()),
+    };
+    let below = absolute.strip_prefix(&project.root).ok();
+    let content = match below {
+        Some(relative) => read_below(
+            project.directory.as_fd(),
+            &project.root,
+            relative,
+            RULES_LIMIT_BYTES,
+            Links::Refuse,
+        ),
+        None => read_text(&absolute, RULES_LIMIT_BYTES),
+    };
+    let content = content.map_err(file_error)?.ok_or_else(|| {
+        CliError::new(
+            Kind::Config,
+            LayerError::NoRules {
+                path: absolute.clone(),
+                origin: origin.to_owned(),
+            },
+        )
+    })?;
+    let rules = parse_rules(&content.text, path.as_str())?;
+    Ok((rules, below.map(|_| content.text)))
+}
+
+/// Parses a rule file: lines of a conf file or the YAML whitelist.
+fn parse_rules(text: &str, name: &str) -> Result<RuleFile, CliError> {
+    parse_rule_file(name, text, &SourceName::file(name)).map_err(wrong_policy)
+}
+
+fn file_error(error: FileError) -> CliError {
+    let hint = match &error {
+        FileError::Untrusted { path, .. } => Some(format!(
+            "chown it to yourself and chmod go-w {}",
+            rcc_plan::escape(path)
+        )),
+        FileError::Link { .. } => {
+            Some("replace the link by a file: a link in a project could lead anywhere".to_owned())
+        }
+        _ => None,
+    };
+    let error = CliError::new(Kind::Config, LayerError::File(error));
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}

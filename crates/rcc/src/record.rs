@@ -1,0 +1,331 @@
+//! The record of a run: `$XDG_STATE_HOME/rcc/runs/<id>/` with `run.json` and `audit.jsonl`, written by the host side only.
+//!
+//! The directory stays locked (flock(2)) while the run lasts, so that pruning never takes a live one. Must not hold
+//! anything secret beyond what the audit log needs: arguments of the command are kept, its environment is not.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcc_host::{DirectoryError, FileError, open_private, replace};
+use rcc_plan::SafeBytes;
+use rustix::fs::{CWD, Dir, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde::Serialize;
+
+/// How many ended runs are kept.
+const KEPT: usize = 50;
+/// Name of the audit log in the record.
+const AUDIT: &str = "audit.jsonl";
+/// Name of the description in the record.
+const DESCRIPTION: &str = "run.json";
+/// Letters and digits of the random part, without those that are mistaken for another.
+const ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
+
+/// A record that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    /// The directory is unusable.
+    #[error("cannot make the record of the run")]
+    Directory(#[source] DirectoryError),
+    /// A file in it is.
+    #[error("cannot write the record of the run")]
+    File(#[source] FileError),
+    /// A system call on it failed.
+    #[error("cannot make the record of the run in {}", rcc_plan::escape(path))]
+    Make {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What `run.json` says.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Description {
+    pub(crate) id: String,
+    pub(crate) project: SafeBytes,
+    pub(crate) agent: Option<String>,
+    pub(crate) argv: Vec<SafeBytes>,
+    pub(crate) network: String,
+    pub(crate) supervisor_pid: u32,
+    pub(crate) started_at_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ended_at_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exit_code: Option<u8>,
+}
+
+/// The record of one run.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) description: Description,
+    directory: OwnedFd,
+    path: PathBuf,
+    runs: PathBuf,
+}
+
+impl Record {
+    /// Makes the record and with it the id of the run.
+    pub(crate) fn create(
+        state: &Path,
+        project: &Path,
+        agent: Option<&str>,
+        argv: &[OsString],
+    ) -> Result<Self, RecordError> {
+        let runs = state.join("runs");
+        let parent = open_private(&runs).map_err(RecordError::Directory)?;
+        let fail = |errno: Errno| RecordError::Make {
+            path: runs.clone(),
+            source: errno.into(),
+        };
+        let prefix = readable_part(project);
+        let (id, directory) = loop {
+            let id = format!("{prefix}-{}", random_part().map_err(fail)?);
+            match rustix::fs::mkdirat(&parent, &id, Mode::RWXU) {
+                Err(Errno::EXIST) => continue,
+                made => made.map_err(fail)?,
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            break (
+                id.clone(),
+                rustix::fs::openat(&parent, &id, flags, Mode::empty()).map_err(fail)?,
+            );
+        };
+        rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).map_err(fail)?;
+        let record = Self {
+            description: Description {
+                id: id.clone(),
+                project: project.into(),
+                agent: agent.map(str::to_owned),
+                argv: argv.iter().cloned().map(SafeBytes::from).collect(),
+                network: String::new(),
+                supervisor_pid: std::process::id(),
+                started_at_ms: now_ms(),
+                ended_at_ms: None,
+                exit_code: None,
+            },
+            directory,
+            path: runs.join(&id),
+            runs,
+        };
+        Ok(record)
+    }
+
+    /// The run's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.description.id
+    }
+
+    /// Opens the audit log for appending.
+    pub(crate) fn audit(&self) -> Result<File, RecordError> {
+        let flags =
+            OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.directory, AUDIT, flags, Mode::RUSR | Mode::WUSR)
+            .map(File::from)
+            .map_err(|errno| RecordError::Make {
+                path: self.path.join(AUDIT),
+                source: errno.into(),
+            })
+    }
+
+    /// Writes `run.json`.
+    pub(crate) fn write(&self) -> Result<(), RecordError> {
+        let json =
+            serde_json::to_vec_pretty(&self.description).map_err(|error| RecordError::Make {
+                path: self.path.join(DESCRIPTION),
+                source: error.into(),
+            })?;
+        replace(self.directory.as_fd(), &self.path, DESCRIPTION, &json).map_err(RecordError::File)
+    }
+
+    /// Notes the end and removes the oldest ended runs beyond the number kept.
+    pub(crate) fn finish(mut self, exit_code: u8) -> Result<(), RecordError> {
+        self.description.ended_at_ms = Some(now_ms());
+        self.description.exit_code = Some(exit_code);
+        self.write()?;
+        drop(self.directory);
+        prune(&self.runs)
+    }
+
+    /// Removes the record of a run that never started.
+    pub(crate) fn discard(self) {
+        // Nothing was run; a leftover is pruned like any other.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes ended runs, oldest first, until the number kept is reached.
+fn prune(runs: &Path) -> Result<(), RecordError> {
+    let fail = |source: std::io::Error| RecordError::Make {
+        path: runs.to_owned(),
+        source,
+    };
+    let listing = File::open(runs).map_err(fail)?;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&listing).map_err(|errno| fail(errno.into()))? {
+        let name = entry
+            .map_err(|errno| fail(errno.into()))?
+            .file_name()
+            .to_string_lossy()
+            .into_owned();
+        if !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    if names.len() <= KEPT {
+        return Ok(());
+    }
+    let mut dated: Vec<(SystemTime, PathBuf)> = names
+        .into_iter()
+        .map(|name| runs.join(name))
+        .filter_map(|path| {
+            Some((
+                std::fs::symlink_metadata(&path).ok()?.modified().ok()?,
+                path,
+            ))
+        })
+        .collect();
+    dated.sort();
+    let surplus = dated.len().saturating_sub(KEPT);
+    for (_, path) in dated.into_iter().take(surplus) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(directory) = rustix::fs::openat(CWD, &path, flags, Mode::empty()) else {
+            continue;
+        };
+        // A run that still lasts holds the lock and is left alone.
+        if rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            std::fs::remove_dir_all(&path).map_err(fail)?;
+        }
+    }
+    Ok(())
+}
+
+/// The project's name as far as an id may hold it: `[a-z0-9-]`, at most 27 bytes.
+fn readable_part(project: &Path) -> String {
+    let name = project
+        .file_name()
+        .map(|name| name.to_string_lossy().to_ascii_lowercase())
+        .unwrap_or_default();
+    let mut part = String::new();
+    for character in name.chars() {
+        let wanted = if character.is_ascii_lowercase() || character.is_ascii_digit() {
+            character
+        } else {
+            '-'
+        };
+        if wanted != '-' || !(part.is_empty() || part.ends_with('-')) {
+            part.push(wanted);
+        }
+        if part.len() == 27 {
+            break;
+        }
+    }
+    let part = part.trim_end_matches('-');
+    if part.is_empty() {
+        "run".to_owned()
+    } else {
+        part.to_owned()
+    }
+}
+
+fn random_part() -> rustix::io::Result<String> {
+    let mut bytes = [0_u8; 4];
+    getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(bytes
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+        .collect())
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt as _;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn scratch(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("rcc-record-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        path
+    }
+
+    #[test]
+    fn an_id_is_short_and_plain_whatever_the_project_is_called() {
+        for (project, expected) in [
+            ("/home/ann/My Project", "my-project"),
+            ("/x/--a__b--", "a-b"),
+            ("/x/\u{e4}\u{f6}", "run"),
+            (
+                "/x/a-very-long-project-name-that-goes-on",
+                "a-very-long-project-name-th",
+            ),
+        ] {
+            assert_eq!(readable_part(Path::new(project)), expected);
+        }
+        let odd = PathBuf::from(OsString::from_vec(b"/x/a\xffb".to_vec()));
+        assert_eq!(readable_part(&odd), "a-b");
+        for _ in 0..200 {
+            let part = random_part().unwrap();
+            assert!(
+                part.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()),
+                "{part}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_record_is_private_and_holds_the_end() {
+        let state = scratch("private");
+        let record = Record::create(
+            &state,
+            Path::new("/x/demo"),
+            Some("claude"),
+            &["true".into()],
+        )
+        .unwrap();
+        record.write().unwrap();
+        let path = record.path.clone();
+        assert_eq!(
+            std::fs::metadata(path.join(DESCRIPTION))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777,
+            0o600
+        );
+        drop(record.audit().unwrap());
+        record.finish(3).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path.join(DESCRIPTION)).unwrap()).unwrap();
+        assert_eq!(json["exit_code"], 3);
+        std::fs::remove_dir_all(state).unwrap();
+    }
+
+    #[test]
+    fn old_runs_are_pruned_but_never_a_live_one() {
+        let state = scratch("prune");
+        let live = Record::create(&state, Path::new("/x/live"), None, &[]).unwrap();
+        for _ in 0..KEPT + 5 {
+            Record::create(&state, Path::new("/x/old"), None, &[])
+                .unwrap()
+                .finish(0)
+                .unwrap();
+        }
+        let left = std::fs::read_dir(state.join("runs")).unwrap().count();
+        assert!(live.path.exists());
+        assert!((KEPT..=KEPT + 1).contains(&left), "{left}");
+        std::fs::remove_dir_all(state).unwrap();
+    }
+}

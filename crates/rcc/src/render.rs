@@ -1,0 +1,259 @@
+//! Plans and policies as text for people. Everything that comes from a file or the host is escaped.
+
+use std::fmt::Write as _;
+
+use rcc_plan::{Access, Grant, MountStep, Network, Plan, SeccompProfile};
+use rcc_spec::{Layers, NetworkMode, Policy, PolicyLayer, merge};
+
+use crate::output::Style;
+use crate::session::Session;
+
+/// Most lines of one list; the rest is counted.
+const LIST_LIMIT: usize = 40;
+
+/// What a project's policy lets an agent do, as a list of sentences.
+pub(crate) fn sentences(layer: &PolicyLayer) -> String {
+    let policy = merge(Layers {
+        project: layer.clone(),
+        ..Layers::default()
+    });
+    let mut out = String::new();
+    list(&mut out, "  - ", policy.summary());
+    out
+}
+
+/// The whole plan in sections.
+pub(crate) fn plan(session: &Session, style: Style) -> String {
+    let Session {
+        plan,
+        policy,
+        facts,
+        ..
+    } = session;
+    let mut out = String::new();
+    let mut section = |name: &str, body: String| {
+        let _ = write!(out, "{}\n{body}", style.title(name));
+    };
+    section("process", process(plan));
+    section("files", files(plan));
+    section("network", network(plan, policy));
+    section("environment", environment(plan));
+    section("hardening", hardening(plan, policy));
+    if let Some(project) = protected(facts) {
+        section("protected in the project", project);
+    }
+    out
+}
+
+fn process(plan: &Plan) -> String {
+    let words: Vec<String> = plan
+        .argv
+        .iter()
+        .map(|word| quoted(&word.to_string()))
+        .collect();
+    let terminal = if plan.streams.wants_terminal() {
+        "a pseudo-terminal of its own"
+    } else {
+        "the caller's pipes"
+    };
+    format!(
+        "  command    {}\n  directory  {}\n  user       {}:{} and no other\n  terminal   {terminal}\n",
+        words.join(" "),
+        plan.cwd,
+        plan.uid,
+        plan.gid
+    )
+}
+
+fn files(plan: &Plan) -> String {
+    let mut out = String::new();
+    for step in &plan.mounts {
+        let (what, path) = match step {
+            MountStep::Bind {
+                at, from, access, ..
+            } => {
+                let what = match access {
+                    Access::ReadOnly => "read-only ",
+                    Access::ReadWrite => "read-write",
+                };
+                let from = if from == at {
+                    String::new()
+                } else {
+                    format!("  <- {from}")
+                };
+                (what, format!("{at}{from}"))
+            }
+            MountStep::Pin {
+                at,
+                access: Access::ReadOnly,
+            } => ("protected ", at.to_string()),
+            // Pins of parents only keep the protected entry in its place.
+            MountStep::Pin {
+                access: Access::ReadWrite,
+                ..
+            } => continue,
+            MountStep::Tmpfs { at, size_bytes, .. } => (
+                "private   ",
+                format!(
+                    "{at}  (in memory, at most {})",
+                    rcc_spec::ByteSize::from_bytes(*size_bytes)
+                ),
+            ),
+            MountStep::Hide { at } => ("hidden    ", at.to_string()),
+            MountStep::Freeze { at } => ("read-only ", at.to_string()),
+            MountStep::Etc { synthetic, absent } => (
+                "read-only ",
+                format!(
+                    "/etc  ({} files made by rcc, {} hidden)",
+                    synthetic.len(),
+                    absent.len()
+                ),
+            ),
+            MountStep::Proc => ("private   ", "/proc".to_owned()),
+            MountStep::Devpts => ("private   ", "/dev/pts".to_owned()),
+            MountStep::Directory { .. } | MountStep::File { .. } | MountStep::Symlink { .. } => {
+                continue;
+            }
+        };
+        let _ = writeln!(out, "  {what} {path}");
+    }
+    out.push_str("  absent     everything else\n");
+    out
+}
+
+fn network(plan: &Plan, policy: &Policy) -> String {
+    let mut out = String::new();
+    let mode = policy.network.mode;
+    let _ = writeln!(
+        out,
+        "  mode       {mode} ({})",
+        rcc_plan::escape(policy.mode_origin.to_string())
+    );
+    let _ = match plan.network {
+        Network::None => writeln!(out, "  way out    none, only loopback inside"),
+        Network::Gateway { ipv6 } => {
+            writeln!(
+                out,
+                "  way out    through the gateway, {}",
+                if ipv6 { "IPv4 and IPv6" } else { "IPv4" }
+            )
+        }
+    };
+    if mode != NetworkMode::None {
+        list(
+            &mut out,
+            "  allow      ",
+            policy
+                .network
+                .allow
+                .iter()
+                .map(|rule| format!("{rule} ({})", rule.origin)),
+        );
+        list(
+            &mut out,
+            "  deny       ",
+            policy
+                .network
+                .deny
+                .iter()
+                .map(|rule| format!("{rule} ({})", rule.origin)),
+        );
+    }
+    if mode == NetworkMode::Internet {
+        out.push_str(
+            "  else       public addresses; private, link-local and the host's own are refused\n",
+        );
+    } else if mode == NetworkMode::Allowlist {
+        out.push_str("  else       refused\n");
+    }
+    out
+}
+
+fn environment(plan: &Plan) -> String {
+    let mut out = String::new();
+    for (name, value) in &plan.environment {
+        let _ = writeln!(out, "  {name}={value}");
+    }
+    out
+}
+
+fn hardening(plan: &Plan, policy: &Policy) -> String {
+    let mut out = String::new();
+    let filter = match plan.hardening.seccomp {
+        SeccompProfile::Default => "allow-list for development work",
+        SeccompProfile::Strict => "short allow-list",
+        _ => "see rcc plan --json",
+    };
+    let _ = writeln!(out, "  seccomp    {filter}");
+    let writable: Vec<String> = plan
+        .hardening
+        .landlock
+        .iter()
+        .filter(|rule| rule.grant == Grant::Files)
+        .map(|rule| rule.path.to_string())
+        .collect();
+    let _ = match plan.hardening.landlock_abi {
+        0 => writeln!(out, "  landlock   none"),
+        abi => writeln!(
+            out,
+            "  landlock   ABI {abi}, changes only below {}",
+            writable.join(", ")
+        ),
+    };
+    out.push_str("  privileges no capabilities, no_new_privs, own user, mount, pid, net, ipc, uts, cgroup namespaces\n");
+    for danger in policy.dangers() {
+        let _ = writeln!(
+            out,
+            "  WEAKENED   {} ({})",
+            danger.value,
+            rcc_plan::escape(danger.origin.to_string())
+        );
+    }
+    out
+}
+
+fn protected(facts: &rcc_plan::HostFacts) -> Option<String> {
+    let links: Vec<String> = facts
+        .project
+        .protected
+        .iter()
+        .filter(|entry| {
+            matches!(
+                entry.kind,
+                rcc_plan::EntryKind::Symlink(_) | rcc_plan::EntryKind::Other
+            )
+        })
+        .map(|entry| rcc_plan::escape(&entry.path))
+        .collect();
+    (!links.is_empty()).then(|| {
+        format!(
+            "  not covered, because they are links or special files: {}\n",
+            links.join(", ")
+        )
+    })
+}
+
+/// Writes at most [`LIST_LIMIT`] lines, escaped, and how many were left out.
+fn list(out: &mut String, indent: &str, lines: impl IntoIterator<Item = String>) {
+    let mut lines = lines.into_iter();
+    for line in lines.by_ref().take(LIST_LIMIT) {
+        let _ = writeln!(out, "{indent}{}", rcc_plan::escape(line));
+    }
+    let rest = lines.count();
+    if rest > 0 {
+        let _ = writeln!(out, "{indent}and {rest} more");
+    }
+}
+
+/// A word as a shell would need it, for people to read.
+fn quoted(word: &str) -> String {
+    let plain = !word.is_empty()
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte));
+    if plain {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

@@ -1,0 +1,401 @@
+//! One run from flags to plan: project, policy, agent, agent home, facts, plan.
+//!
+//! Shared by every command that runs or plans something, so that `rcc plan` shows what a run does. Must not start
+//! anything: that is the engine's part (`run.rs`).
+
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use rcc_host::{ImportError, Project, Question, agent_home, discover, gather};
+use rcc_plan::{HostFacts, Plan, PlanError, Request, Streams, plan};
+use rcc_spec::{AgentPreset, PROTECTED_NAMES, Policy, ProtectedClass, ProtectedPlace};
+
+use crate::agents::{self, Consent};
+use crate::cli::RunFlags;
+use crate::context::Context;
+use crate::error::{CliError, Kind};
+use crate::layers::{self, Unapproved};
+use crate::output;
+use crate::record::Record;
+
+/// What is to be started.
+#[derive(Debug, Clone)]
+pub(crate) enum What {
+    /// A command with its arguments.
+    Command(Vec<OsString>),
+    /// The caller's shell with arguments.
+    Shell(Vec<OsString>),
+    /// The agent with the caller's arguments.
+    Agent(Vec<OsString>),
+}
+
+/// How far it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Something will be started.
+    Run,
+    /// The plan is shown; nothing on the host is changed.
+    Show,
+}
+
+/// Everything that an engine and a gateway need for one run.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// What is done.
+    pub(crate) plan: Plan,
+    /// What is allowed; the gateway compiles its network part.
+    pub(crate) policy: Policy,
+    /// What was found on the host.
+    pub(crate) facts: HostFacts,
+    /// `--audit FILE`.
+    pub(crate) audit: Option<PathBuf>,
+    /// The record; none when the plan is only shown.
+    pub(crate) record: Option<Record>,
+}
+
+/// Plans a run and makes its record.
+pub(crate) fn prepare(
+    flags: &RunFlags,
+    agent: Option<&OsStr>,
+    what: What,
+) -> Result<Session, CliError> {
+    make(flags, agent, what, Purpose::Run)
+}
+
+/// Plans a run that will not happen.
+pub(crate) fn show(
+    flags: &RunFlags,
+    agent: Option<&OsStr>,
+    what: What,
+) -> Result<Session, CliError> {
+    make(flags, agent, what, Purpose::Show)
+}
+
+/// The effective policy alone, for `rcc plan --why`.
+pub(crate) fn policy(flags: &RunFlags, agent: Option<&OsStr>) -> Result<Policy, CliError> {
+    let context = Context::load()?;
+    let project = discover(
+        flags.project.as_deref(),
+        &context.account,
+        &context.directories,
+    )?;
+    Ok(with_preset(&context, &project, flags, agent, Unapproved::Warn)?.0)
+}
+
+fn with_preset(
+    context: &Context,
+    project: &Project,
+    flags: &RunFlags,
+    agent: Option<&OsStr>,
+    unapproved: Unapproved,
+) -> Result<(Policy, Option<AgentPreset>), CliError> {
+    let mut policy = layers::load(context, project, flags, unapproved)?;
+    let named = agent.map(OsStr::to_owned).or_else(|| {
+        policy
+            .agent
+            .preset
+            .as_ref()
+            .map(|name| name.value.clone().into())
+    });
+    let preset = named
+        .map(|name| agents::preset(context, &name))
+        .transpose()?;
+    if let Some(preset) = &preset {
+        policy.apply_preset(preset);
+    }
+    Ok((policy, preset))
+}
+
+fn make(
+    flags: &RunFlags,
+    agent: Option<&OsStr>,
+    what: What,
+    purpose: Purpose,
+) -> Result<Session, CliError> {
+    let context = Context::load()?;
+    let project = discover(
+        flags.project.as_deref(),
+        &context.account,
+        &context.directories,
+    )?;
+    let unapproved = match purpose {
+        Purpose::Run => Unapproved::Ask,
+        Purpose::Show => Unapproved::Warn,
+    };
+    let (policy, preset) = with_preset(&context, &project, flags, agent, unapproved)?;
+    for notice in &policy.notices {
+        output::warn(&rcc_plan::escape(notice));
+    }
+
+    let mut needs = Needs::default();
+    let what = if flags.shell {
+        What::Shell(Vec::new())
+    } else {
+        what
+    };
+    let argv = argv(
+        &context,
+        &project,
+        &policy,
+        preset.as_ref(),
+        what,
+        consent(flags, purpose),
+        &mut needs,
+    )?;
+    let home = flags
+        .home
+        .as_deref()
+        .or(preset.as_ref().map(|preset| preset.name.as_str()))
+        .unwrap_or("default");
+    let agent_home = open_home(&context, home, preset.as_ref(), &policy, purpose)?;
+
+    let record = match purpose {
+        Purpose::Run => {
+            let name = preset.as_ref().map(|preset| preset.name.as_str());
+            let record = Record::create(&context.directories.state, &project.root, name, &argv)
+                .map_err(|error| CliError::new(Kind::Host, error))?;
+            Some(record)
+        }
+        Purpose::Show => None,
+    };
+    let planned = plan_for(
+        context,
+        &project,
+        &policy,
+        preset.as_ref(),
+        needs,
+        agent_home,
+        argv,
+        record.as_ref(),
+    );
+    match planned {
+        Ok((plan, facts)) => Ok(Session {
+            plan,
+            policy,
+            facts,
+            audit: flags.audit.clone(),
+            record,
+        }),
+        Err(error) => {
+            if let Some(record) = record {
+                record.discard();
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What the program itself adds to the facts.
+#[derive(Debug, Default)]
+struct Needs {
+    toolchains: Vec<rcc_plan::PathToolchain>,
+    path: Vec<PathBuf>,
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call, every argument of another type"
+)]
+fn plan_for(
+    context: Context,
+    project: &Project,
+    policy: &Policy,
+    preset: Option<&AgentPreset>,
+    needs: Needs,
+    agent_home: PathBuf,
+    argv: Vec<OsString>,
+    record: Option<&Record>,
+) -> Result<(Plan, HostFacts), CliError> {
+    let granted = [
+        &policy.files.readonly,
+        &policy.files.rw,
+        &policy.files.hidden,
+    ]
+    .into_iter()
+    .flatten();
+    let shared = preset
+        .filter(|_| policy.files.share_state.value)
+        .into_iter()
+        .flat_map(|preset| preset.share.iter().chain(&preset.state_protected));
+    let named: Vec<PathBuf> = granted
+        .map(|path| &path.value)
+        .chain(shared.map(|state| &state.path))
+        .map(|path| PathBuf::from(path.as_str()))
+        .collect();
+    let mut facts = gather(Question {
+        account: context.account,
+        project,
+        agent_home,
+        environment: context.environment,
+        protected: &protected_names(preset),
+        named: &named,
+        toolchains: needs.toolchains,
+    })?;
+    for directory in needs.path.into_iter().rev() {
+        if !facts.path.contains(&directory) {
+            facts.path.insert(0, directory);
+        }
+    }
+    let request = Request {
+        run_id: record.map_or_else(|| "plan".to_owned(), |record| record.id().to_owned()),
+        argv,
+        streams: Streams {
+            stdin_terminal: std::io::stdin().is_terminal(),
+            stdout_terminal: std::io::stdout().is_terminal(),
+            stderr_terminal: std::io::stderr().is_terminal(),
+        },
+    };
+    let plan = plan(policy, preset, &facts, &request)?;
+    Ok((plan, facts))
+}
+
+/// The command line inside.
+fn argv(
+    context: &Context,
+    project: &Project,
+    policy: &Policy,
+    preset: Option<&AgentPreset>,
+    what: What,
+    consent: Consent,
+    needs: &mut Needs,
+) -> Result<Vec<OsString>, CliError> {
+    let program = |needs: &mut Needs, preset: &AgentPreset, consent| {
+        let found = agents::program(context, project, preset, consent)?;
+        needs.toolchains.extend(found.toolchains);
+        needs.path.extend(found.path);
+        Ok::<PathBuf, CliError>(found.program)
+    };
+    match (what, preset) {
+        (What::Agent(arguments), Some(preset)) => {
+            let mut argv = vec![program(needs, preset, consent)?.into_os_string()];
+            argv.extend(
+                policy
+                    .agent
+                    .args
+                    .iter()
+                    .map(|argument| argument.value.clone().into()),
+            );
+            argv.extend(arguments);
+            Ok(argv)
+        }
+        (What::Agent(_), None) => Err(CliError::new(
+            Kind::Internal,
+            "an agent was planned without a preset",
+        )),
+        (What::Shell(arguments), preset) => {
+            // The agent's own environment, so its program should be there; a shell is useful without it too.
+            if let Some(preset) = preset {
+                let _ = program(needs, preset, Consent::Never);
+            }
+            let mut argv = vec![context.account.user.shell.clone().into_os_string()];
+            argv.extend(arguments);
+            Ok(argv)
+        }
+        (What::Command(argv), _) => Ok(argv),
+    }
+}
+
+fn consent(flags: &RunFlags, purpose: Purpose) -> Consent {
+    match purpose {
+        Purpose::Show => Consent::Never,
+        Purpose::Run if flags.yes => Consent::Given,
+        Purpose::Run => Consent::Ask,
+    }
+}
+
+/// Opens the agent home; showing a plan only names it.
+fn open_home(
+    context: &Context,
+    name: &str,
+    preset: Option<&AgentPreset>,
+    policy: &Policy,
+    purpose: Purpose,
+) -> Result<PathBuf, CliError> {
+    if purpose == Purpose::Show {
+        return Ok(context.directories.agent_home(name));
+    }
+    // With shared state the real files are there; a copy would only be a second place for the login.
+    let paths: Vec<PathBuf> = match preset {
+        Some(preset) if !policy.files.share_state.value => preset
+            .import
+            .iter()
+            .map(|path| PathBuf::from(path.path.relative()))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let (path, imported) = agent_home(&context.directories, name, &context.account.home, &paths)?;
+    if !imported.copied.is_empty() {
+        output::note(&format!(
+            "copied {} of your files into the agent home {}",
+            imported.copied.len(),
+            rcc_plan::escape(&path)
+        ));
+    }
+    Ok(path)
+}
+
+/// Names in the project that are to be made read-only if they exist, parents before children.
+fn protected_names(preset: Option<&AgentPreset>) -> Vec<PathBuf> {
+    let fixed = PROTECTED_NAMES
+        .iter()
+        .filter(|name| name.class == ProtectedClass::ReadOnly)
+        .map(|name| match name.place {
+            ProtectedPlace::Top | ProtectedPlace::Anywhere => {
+                PathBuf::from(name.path.trim_end_matches('/'))
+            }
+            ProtectedPlace::GitDirectory => Path::new(".git").join(name.path.trim_end_matches('/')),
+        });
+    let own = preset
+        .into_iter()
+        .flat_map(|preset| &preset.project_protected);
+    let mut names: Vec<PathBuf> = fixed
+        .chain(own.map(|path| PathBuf::from(path.path.relative())))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+impl From<ImportError> for CliError {
+    fn from(error: ImportError) -> Self {
+        let hint = match &error {
+            ImportError::Name { .. } => "names are letters, digits, dots, underscores and hyphens",
+            ImportError::TooMuch { .. } => "use --share-state, or copy what is needed yourself",
+            _ => {
+                "the agent home is below $XDG_DATA_HOME/rcc/homes; --home NAME starts with a fresh one"
+            }
+        };
+        let kind = if matches!(error, ImportError::Name { .. }) {
+            Kind::User
+        } else {
+            Kind::Host
+        };
+        Self::new(kind, error).hint(hint)
+    }
+}
+
+impl From<PlanError> for CliError {
+    fn from(error: PlanError) -> Self {
+        let (kind, hint) = match &error {
+            PlanError::KernelTooOld { .. } => (
+                Kind::Host,
+                "boot a newer kernel; rcc doctor lists what is missing",
+            ),
+            PlanError::LandlockMissing => (
+                Kind::Host,
+                "add landlock to the kernel's lsm= list, or give the layer up with dangerously_without_landlock in [hardening]",
+            ),
+            PlanError::PathMissing { .. } => {
+                (Kind::Config, "create it, or take it out of the policy")
+            }
+            PlanError::PathKind { .. } | PlanError::PathForbidden { .. } => (
+                Kind::Denied,
+                "name a directory or file of yours that the agent needs",
+            ),
+            PlanError::NoCommand => (Kind::User, "rcc run -- CMD"),
+            _ => (Kind::User, "rcc plan shows what would be done"),
+        };
+        Self::new(kind, error).hint(hint)
+    }
+}
