@@ -9,15 +9,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use rcc_plan::network;
 use rcc_sys::netlink::router::{AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig, configure, configure_agent};
 use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket};
-use rcc_sys::process::{CloneFlags, Forked, clone_process, exit_now};
+use rcc_sys::process::{CloneFlags, Forked, clone_process, enter_new_network_namespace, exit_now};
 use rcc_sys::socket::{IpFamilies, transparent_tcp_listener, transparent_udp_socket};
 use rcc_sys::SysError;
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::NativeError;
+use crate::launch::INIT;
 use crate::protocol::{Control, Message};
 use crate::stage_start::{AGENT_NAMESPACES, Stage};
 
@@ -47,24 +47,25 @@ fn refused(step: &'static str) -> impl FnOnce(NetlinkError) -> NativeError {
     move |source| NativeError::Network { step, source }
 }
 
-fn run(control: &Control, stage: Stage, ipv6: bool) -> Result<(), NativeError> {
+fn run(control: &Control, mut stage: Stage, ipv6: bool) -> Result<(), NativeError> {
     // 1. Should the supervisor have died before this line, step 6 fails and the helper ends too.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(failed("tie the netns helper's life to the supervisor", "prctl(2)"))?;
     // 2.
     stage.map_own_identity()?;
-    // 3. pid 1 builds its tree while this process builds the network.
-    let flags = CloneFlags::PARENT.and(CloneFlags::USER).and(AGENT_NAMESPACES);
-    let pid = match clone_process(flags).map_err(failed_call("start pid 1"))? {
+    // 3. Both make their network namespaces at the same time; then pid 1 builds its tree while the network is built here.
+    let (from_init, to_helper) = Control::pair().map_err(failed_call("make the connection to pid 1"))?;
+    stage.helper = Some(to_helper);
+    match clone_process(CloneFlags::PARENT.and(AGENT_NAMESPACES)).map_err(failed_call("start pid 1"))? {
         Forked::Child => exit_now(stage.execute()),
-        Forked::Parent(pid, pidfd) => {
+        Forked::Parent(_, pidfd) => {
             control.send(&Message::InitStarted, &[pidfd.as_fd()]).map_err(failed_call("report to the supervisor"))?;
-            pid
         }
-    };
+    }
     drop(stage);
     // 4.
-    let agent_namespace = network_namespace(pid)?;
+    enter_new_network_namespace().map_err(failed_call("make the router namespace"))?;
+    let agent_namespace = agent_namespace(&from_init)?;
     let addresses = LinkAddresses {
         agent: network::AGENT_V4,
         router: network::ROUTER_V4,
@@ -95,8 +96,11 @@ fn run(control: &Control, stage: Stage, ipv6: bool) -> Result<(), NativeError> {
     control.send(&Message::NetworkReady, &[tcp.as_fd(), dns.as_fd()]).map_err(failed_call("report to the supervisor"))
 }
 
-/// Opens the network namespace of a child by its pid in this process's pid namespace.
-fn network_namespace(pid: Pid) -> Result<OwnedFd, NativeError> {
-    let path = format!("/proc/{}/ns/net", pid.as_raw_nonzero());
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed("open the agent's network namespace", "openat(2)"))
+/// Receives the agent's network namespace from the process that will be pid 1.
+fn agent_namespace(from_init: &Control) -> Result<OwnedFd, NativeError> {
+    match from_init.receive().map_err(failed_call("hear from pid 1"))? {
+        Some((Message::AgentNamespace, mut descriptors)) => descriptors.pop().ok_or(NativeError::Protocol { who: INIT }),
+        Some(_) => Err(NativeError::Protocol { who: INIT }),
+        None => Err(NativeError::Vanished { who: INIT }),
+    }
 }

@@ -1,8 +1,8 @@
 //! The supervisor's side of starting a run: forks the helper and pid 1, collects what they built, says go.
 //!
 //! ```text
-//! supervisor ── clone(user, net) ──> helper          in user namespace U, router namespace
-//!                                       └─ clone(parent, user, net, pid, mount …) ──> pid 1   in U2, agent namespace
+//! supervisor ── clone(user) ──> helper             in user namespace U; makes the router namespace
+//!                                  └─ clone(parent, user, pid, mount …) ──> pid 1   in U2; makes the agent namespace
 //! ```
 //! pid 1 is the supervisor's child (`CLONE_PARENT`) but was made inside U, so U2 is a child of U: capabilities in the
 //! agent's world reach no rule of the router namespace. The helper ends when the listeners have been handed over; they
@@ -32,12 +32,11 @@ pub struct Listeners {
     pub dns: OwnedFd,
 }
 
-/// A sandbox that stands, with the agent not yet started.
+/// A sandbox whose network stands; its first process is still building the file tree, and the agent has not been started.
 #[derive(Debug)]
 pub struct Prepared {
     pub(crate) init: Child,
     pub(crate) control: Control,
-    pub(crate) terminal: Option<OwnedFd>,
     listeners: Option<Listeners>,
 }
 
@@ -48,7 +47,8 @@ impl Prepared {
     }
 }
 
-/// Builds the sandbox of `plan` up to the point where only the word to start the agent is missing.
+/// Starts to build the sandbox of `plan`. When this returns its network stands, while its first process goes on building
+/// the file tree; [`Prepared::start`] waits for that and starts the agent.
 ///
 /// # Errors
 /// Nothing is left behind: whatever was started is killed and collected first.
@@ -57,17 +57,16 @@ pub fn prepare(plan: &Plan) -> Result<Prepared, NativeError> {
     let stage = Stage::new(plan, stage_end)?;
     match plan.network {
         Network::None => {
-            let init = match clone_process(CloneFlags::USER.and(AGENT_NAMESPACES)).map_err(user_namespace)? {
+            let init = match clone_process(AGENT_NAMESPACES).map_err(user_namespace)? {
                 Forked::Child => exit_now(stage.execute()),
                 Forked::Parent(_, init) => Child(Some(init)),
             };
             drop(stage);
-            let terminal = await_tree(&control)?;
-            Ok(Prepared { init, control, terminal, listeners: None })
+            Ok(Prepared { init, control, listeners: None })
         }
         Network::Gateway { ipv6 } => {
             let (helper_control, helper_end) = Control::pair().map_err(supervisor("make the control connection"))?;
-            let helper = match clone_process(CloneFlags::USER.and(CloneFlags::NETWORK)).map_err(user_namespace)? {
+            let helper = match clone_process(CloneFlags::USER).map_err(user_namespace)? {
                 Forked::Child => {
                     drop((control, helper_control));
                     exit_now(helper::main(&helper_end, stage, ipv6))
@@ -77,9 +76,8 @@ pub fn prepare(plan: &Plan) -> Result<Prepared, NativeError> {
             drop((stage, helper_end));
             let init = Child(Some(await_init(&helper_control)?));
             let listeners = await_network(&helper_control, &control)?;
-            let terminal = await_tree(&control)?;
             helper.wait().map_err(supervisor("collect the netns helper"))?;
-            Ok(Prepared { init, control, terminal, listeners: Some(listeners) })
+            Ok(Prepared { init, control, listeners: Some(listeners) })
         }
     }
 }
@@ -131,7 +129,7 @@ fn user_namespace(source: SysError) -> NativeError {
 }
 
 const HELPER: &str = "netns helper";
-const INIT: &str = "sandbox's first process";
+pub(crate) const INIT: &str = "sandbox's first process";
 
 /// Receives the next message, turning a reported failure or a silent end into an error.
 fn hear(control: &Control, who: &'static str) -> Result<(Message, Vec<OwnedFd>), NativeError> {
@@ -167,7 +165,8 @@ fn await_network(helper: &Control, init: &Control) -> Result<Listeners, NativeEr
     }
 }
 
-fn await_tree(init: &Control) -> Result<Option<OwnedFd>, NativeError> {
+/// Waits until pid 1 has built the tree; the descriptor is the master of the sandbox's terminal, if it has one.
+pub(crate) fn await_tree(init: &Control) -> Result<Option<OwnedFd>, NativeError> {
     match hear(init, INIT)? {
         (Message::TreeReady, mut descriptors) => Ok(descriptors.pop()),
         _ => Err(NativeError::Protocol { who: INIT }),

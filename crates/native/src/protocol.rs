@@ -27,6 +27,8 @@ const MOST_DESCRIPTORS: usize = 4;
 pub(crate) enum Message {
     /// Helper to supervisor: pid 1 was made. Carries its pidfd.
     InitStarted,
+    /// Future pid 1 to helper: its network namespace exists. Carries it.
+    AgentNamespace,
     /// Helper to supervisor: the network is built. Carries the TCP listener and the resolver's UDP socket.
     NetworkReady,
     /// pid 1 to supervisor: the tree is built. Carries the pseudo-terminal's master when there is one.

@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use rustix::termios::{OptionalActions, Termios};
 
 use crate::error::NativeError;
-use crate::launch::{Child, Prepared};
+use crate::launch::{Child, Prepared, await_tree};
 use crate::protocol::{Control, Message};
 
 /// Bytes taken from one side before the other side must have taken them.
@@ -54,10 +54,10 @@ pub struct Running {
 }
 
 impl Prepared {
-    /// Starts the agent.
+    /// Waits until the file tree stands and starts the agent.
     ///
     /// # Errors
-    /// The sandbox died since it was prepared.
+    /// The tree could not be built, or the sandbox died.
     pub fn start(self, streams: Streams) -> Result<Running, NativeError> {
         // Blocked before the agent exists: its end must not slip through.
         let all = SignalSet::of(&[
@@ -66,11 +66,12 @@ impl Prepared {
         ]);
         all.block_only_these().map_err(failed("block signals"))?;
         let signals = all.descriptor().map_err(failed("wait for signals"))?;
-        if let Some(master) = &self.terminal {
+        let terminal = await_tree(&self.control)?;
+        if let Some(master) = &terminal {
             copy_window_size(master);
         }
         self.control.send(&Message::Go, &[]).map_err(failed("start the agent"))?;
-        Ok(Running { init: self.init, control: self.control, signals, terminal: self.terminal, streams })
+        Ok(Running { init: self.init, control: self.control, signals, terminal, streams })
     }
 }
 

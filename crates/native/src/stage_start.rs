@@ -10,7 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use rcc_plan::Plan;
 use rcc_sys::SysError;
 use rcc_sys::mount::{Depth, MountAttributes, set_mount_attributes};
-use rcc_sys::process::{CloneFlags, close_on_exec_from, execute_descriptor, place_descriptor};
+use rcc_sys::process::{
+    CloneFlags, close_on_exec_from, enter_new_network_namespace, execute_descriptor, place_descriptor,
+};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -21,8 +23,9 @@ use crate::error::NativeError;
 use crate::protocol::{Control, Message};
 use crate::stage::{CONTROL_DESCRIPTOR, PLAN_DESCRIPTOR, STAGE_NAME};
 
-/// The namespaces of the agent, besides its user namespace.
-pub(crate) const AGENT_NAMESPACES: CloneFlags = CloneFlags::NETWORK
+/// The namespaces of the agent that are made with its first process. The network namespace, by far the slowest to make,
+/// follows in the process itself, while the helper makes the router's.
+pub(crate) const AGENT_NAMESPACES: CloneFlags = CloneFlags::USER
     .and(CloneFlags::MOUNT)
     .and(CloneFlags::PID)
     .and(CloneFlags::IPC)
@@ -34,6 +37,8 @@ pub(crate) const AGENT_NAMESPACES: CloneFlags = CloneFlags::NETWORK
 #[derive(Debug)]
 pub(crate) struct Stage {
     control: Control,
+    /// Where the helper waits for the agent's network namespace; `None` when there is no helper.
+    pub(crate) helper: Option<Control>,
     plan: OwnedFd,
     program: CString,
     uid: u32,
@@ -53,7 +58,7 @@ impl Stage {
     pub(crate) fn new(plan: &Plan, control: Control) -> Result<Self, NativeError> {
         let program = rustix::fs::readlinkat(CWD, "/proc/self/exe", Vec::new())
             .map_err(failed("find rcc's own program", "readlinkat(2)"))?;
-        Ok(Self { control, plan: plan_file(plan)?, program, uid: plan.uid, gid: plan.gid })
+        Ok(Self { control, helper: None, plan: plan_file(plan)?, program, uid: plan.uid, gid: plan.gid })
     }
 
     /// Maps the ids of the calling process as those of pid 1 will be.
@@ -76,6 +81,13 @@ impl Stage {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(failed("tie pid 1's life to the supervisor", "prctl(2)"))?;
         self.map_own_identity()?;
+        enter_new_network_namespace().map_err(failed_call("make the agent's network namespace"))?;
+        if let Some(helper) = &self.helper {
+            let step = "hand the agent's network namespace to the helper";
+            let namespace = rustix::fs::open("/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(failed(step, "openat(2)"))?;
+            helper.send(&Message::AgentNamespace, &[namespace.as_fd()]).map_err(failed_call(step))?;
+        }
         let program = self.sealed_program()?;
         keep_capabilities_over_exec()?;
         // The numbers 3 and 4 may be in use by the descriptors to be placed: move them out of the way first.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use rcc_spec::{PathSpec, Policy, Sourced};
+use rcc_spec::{AgentPreset, PathSpec, Policy, Sourced};
 
 use crate::SafeBytes;
 use crate::etc::etc;
@@ -58,7 +58,7 @@ struct Grants {
 }
 
 /// Plans the tree.
-pub(crate) fn files(policy: &Policy, facts: &HostFacts) -> Result<Files, PlanError> {
+pub(crate) fn files(policy: &Policy, preset: Option<&AgentPreset>, facts: &HostFacts) -> Result<Files, PlanError> {
     let mut mounts = Vec::new();
     system(facts, &mut mounts);
     mounts.push(etc(facts));
@@ -69,7 +69,8 @@ pub(crate) fn files(policy: &Policy, facts: &HostFacts) -> Result<Files, PlanErr
     mounts.push(symlink("/var/run", "/run"));
     devices(&mut mounts);
     kernel(facts, &mut mounts);
-    let grants = grants(policy, facts)?;
+    let shared = preset.filter(|_| policy.files.share_state.value);
+    let grants = grants(policy, shared, facts)?;
     mounts.extend(grants.iter().map(|grant| MountStep::Bind {
         from: grant.from.clone().into(),
         at: grant.at.clone().into(),
@@ -78,7 +79,11 @@ pub(crate) fn files(policy: &Policy, facts: &HostFacts) -> Result<Files, PlanErr
         identity: grant.identity,
     }));
     if !policy.hardening.dangerously_without_protected_paths.value {
-        protect(facts, &mut mounts);
+        let protected = facts.project.protected.iter().map(|entry| (entry.path.as_path(), &entry.kind));
+        protect(&facts.project.root, protected, &mut mounts);
+        if let Some(preset) = shared {
+            protect_state(preset, facts, &mut mounts);
+        }
     }
     hide(policy, facts, &mut mounts)?;
     let mut visible: Vec<PathBuf> = facts.root_entries.iter().map(|entry| entry.path.clone()).collect();
@@ -140,13 +145,19 @@ fn kernel(facts: &HostFacts, mounts: &mut Vec<MountStep>) {
 
 /// Everything below the caller's part of the tree, parents before children; of two grants of one path the later one in
 /// this function wins, so that the project stays writable inside a read-only `~/git`.
-fn grants(policy: &Policy, facts: &HostFacts) -> Result<Vec<Grants>, PlanError> {
+fn grants(policy: &Policy, shared: Option<&AgentPreset>, facts: &HostFacts) -> Result<Vec<Grants>, PlanError> {
     let mut grants = Vec::new();
     let mut push = |from: &Path, at: &Path, kind, access, identity| {
         grants.retain(|grant: &Grants| grant.at != at);
         grants.push(Grants { from: from.to_owned(), at: at.to_owned(), kind, access, identity });
     };
     push(&facts.agent_home, &facts.home, BindKind::Directory, Access::ReadWrite, None);
+    for state in shared.iter().flat_map(|preset| &preset.share) {
+        // State that does not exist yet is made in the agent home instead, and imported by nobody.
+        if let Some((canonical, kind)) = existing_state(&state.path, facts) {
+            push(canonical, &facts.home.join(state.path.relative()), kind, Access::ReadWrite, None);
+        }
+    }
     if let Some(git) = &facts.git_directory {
         push(git, git, BindKind::Directory, Access::ReadOnly, None);
     }
@@ -194,28 +205,49 @@ fn resolve(path: &Sourced<PathSpec>, setting: &'static str, facts: &HostFacts) -
     }
 }
 
+/// Looks up a path of the agent's real state.
+fn existing_state<'a>(path: &PathSpec, facts: &'a HostFacts) -> Option<(&'a Path, BindKind)> {
+    match facts.resolved.get(Path::new(path.as_str())) {
+        Some((canonical, EntryKind::Directory)) => Some((canonical, BindKind::Directory)),
+        Some((canonical, EntryKind::File)) => Some((canonical, BindKind::File)),
+        _ => None,
+    }
+}
+
+/// Protects the host-executed parts of the agent's real state: its settings, hooks, plugins.
+fn protect_state(preset: &AgentPreset, facts: &HostFacts, mounts: &mut Vec<MountStep>) {
+    for shared in &preset.share {
+        let root = shared.path.relative();
+        let parts = preset.state_protected.iter().filter_map(|part| {
+            let below = Path::new(part.path.relative()).strip_prefix(root).ok().filter(|below| !below.as_os_str().is_empty())?;
+            let (_, kind) = facts.resolved.get(Path::new(part.path.as_str()))?;
+            Some((below, kind))
+        });
+        protect(&facts.home.join(root), parts, mounts);
+    }
+}
+
 /// Makes what the host would execute later read-only, and pins every directory on the way: a directory that is not a
 /// mount point could be renamed together with the read-only file in it, and a writable copy put in its place.
-fn protect(facts: &HostFacts, mounts: &mut Vec<MountStep>) {
-    let root = &facts.project.root;
+///
+/// A link or a special file cannot be covered; such entries are reported when they change.
+fn protect<'a>(root: &Path, entries: impl Iterator<Item = (&'a Path, &'a EntryKind)>, mounts: &mut Vec<MountStep>) {
     let mut pinned = BTreeSet::new();
-    for entry in &facts.project.protected {
-        // A link or a special file cannot be covered; such entries are reported when they change.
-        if !matches!(entry.kind, EntryKind::Directory | EntryKind::File) {
+    let mut closed: BTreeSet<&Path> = BTreeSet::new();
+    for (path, kind) in entries {
+        let coverable = matches!(kind, EntryKind::Directory | EntryKind::File);
+        if !coverable || path.ancestors().any(|ancestor| closed.contains(ancestor)) {
             continue;
         }
-        let parents: Vec<&Path> = entry.path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
-        if entry.path.ancestors().skip(1).any(|parent| pinned.contains(&(parent.to_owned(), true))) {
-            continue;
-        }
-        for parent in parents.into_iter().rev() {
-            if pinned.insert((parent.to_owned(), false)) {
+        let mut parents: Vec<&Path> = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
+        parents.reverse();
+        for parent in parents {
+            if pinned.insert(parent) {
                 mounts.push(MountStep::Pin { at: root.join(parent).into(), access: Access::ReadWrite });
             }
         }
-        if pinned.insert((entry.path.clone(), true)) {
-            mounts.push(MountStep::Pin { at: root.join(&entry.path).into(), access: Access::ReadOnly });
-        }
+        closed.insert(path);
+        mounts.push(MountStep::Pin { at: root.join(path).into(), access: Access::ReadOnly });
     }
 }
 

@@ -1,6 +1,6 @@
 //! From policy, facts and request to the plan.
 
-use rcc_spec::{NetworkMode, Policy, SeccompChoice};
+use rcc_spec::{AgentPreset, NetworkMode, Policy, SeccompChoice};
 
 use crate::facts::HostFacts;
 use crate::plan::{Hardening, MINIMUM_KERNEL, Network, Plan, PlanError, SeccompProfile};
@@ -15,14 +15,14 @@ pub(crate) const HOSTNAME: &str = "rcc";
 ///
 /// # Errors
 /// See [`PlanError`]; nothing is ever weakened to avoid an error.
-pub fn plan(policy: &Policy, facts: &HostFacts, request: &Request) -> Result<Plan, PlanError> {
+pub fn plan(policy: &Policy, preset: Option<&AgentPreset>, facts: &HostFacts, request: &Request) -> Result<Plan, PlanError> {
     if facts.kernel < MINIMUM_KERNEL {
         return Err(PlanError::KernelTooOld { major: facts.kernel.0, minor: facts.kernel.1 });
     }
     if request.argv.is_empty() {
         return Err(PlanError::NoCommand);
     }
-    let files = files::files(policy, facts)?;
+    let files = files::files(policy, preset, facts)?;
     let environment = environment::environment(policy, facts, &request.run_id, &files.visible);
     refuse_nul_bytes(request, &environment)?;
     Ok(Plan {

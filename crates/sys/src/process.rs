@@ -408,6 +408,16 @@ pub fn join_new_session_keyring() -> Result<(), SysError> {
     }
 }
 
+/// Moves this process into a new network namespace owned by its user namespace (`unshare(2)`).
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN` in the user namespace; `ENOSPC` when `user.max_net_namespaces` is used up.
+pub fn enter_new_network_namespace() -> Result<(), SysError> {
+    // SAFETY: a flag only; the network namespace is a property of the task that no memory of this program refers to.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    if result == -1 { Err(SysError::new("unshare(2)", "the network namespace", last_errno())) } else { Ok(()) }
+}
+
 /// Drops every supplementary group (`setgroups(2)`); needs `CAP_SETGID` in the current user namespace.
 ///
 /// # Errors
