@@ -172,6 +172,8 @@ pub struct RefusalCount {
     pub port: Option<u16>,
     /// Stable code of the reason.
     pub reason: &'static str,
+    /// The reason in words, without a full stop.
+    pub sentence: String,
     /// The rule that decided, if one did.
     pub rule: Option<String>,
     /// What to pass to `--allow`, if that would help.
@@ -202,6 +204,7 @@ impl RefusalList {
                 host: key.0.clone(),
                 port,
                 reason: refusal.code,
+                sentence: refusal.sentence.clone(),
                 rule: refusal.rule.clone(),
                 fix: refusal.fix.clone(),
                 count: 1,

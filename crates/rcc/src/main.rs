@@ -28,6 +28,10 @@ use crate::exit::Exit;
 use crate::output::Style;
 
 fn main() -> ExitCode {
+    // pid 1 of a sandbox is this program under another name.
+    if std::env::args_os().next().is_some_and(|name| name == rcc_native::STAGE_NAME) {
+        return ExitCode::from(u8::try_from(rcc_native::stage_main()).unwrap_or(u8::MAX));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

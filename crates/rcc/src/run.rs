@@ -1,10 +1,134 @@
-//! Starts the native engine and the gateway for a prepared session and waits for the end.
+//! The one place where the native engine and the gateway meet: prepares the sandbox, starts the gateway on its sockets,
+//! lets the agent go, waits, takes everything down in reverse order.
+//!
+//! Should: fork before any thread exists, which is why the gateway is started after the sandbox is prepared.
+//! Mustn't: decide anything that the plan does not say.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcc_gateway::{
+    AuditSink, Gateway, GatewayConfig, GatewayError, HostAddresses, HostTransport, Limits, RefusalCount, Summary,
+    SyntheticRanges, Upstream,
+};
+use rcc_native::{Listeners, NativeError, Outcome};
+use rcc_plan::Plan;
+use rcc_spec::RuleSet;
+use rustix::io::Errno;
 
 use crate::error::{CliError, Kind};
+use crate::output;
 use crate::record::Record;
 use crate::session::Session;
 
-/// Runs the session; the result is the exit code of rcc.
-pub(crate) fn execute(_session: &Session, _record: Option<&Record>) -> Result<u8, CliError> {
-    Err(CliError::new(Kind::Internal, "this build has no engine"))
+/// Most refusals that are listed at the end of a run.
+const LISTED_REFUSALS: usize = 10;
+
+/// Applies the session's plan. The agent has ended when this returns, and nothing of the run is left but its record.
+/// The result is the agent's exit code, 128+n after a signal.
+///
+/// # Errors
+/// The sandbox could not be built, the command could not be executed, or the gateway was lost (the agent was killed).
+pub(crate) fn execute(session: &Session, record: Option<&Record>) -> Result<u8, CliError> {
+    let plan = &session.plan;
+    let mut prepared = rcc_native::prepare(plan)?;
+    let gateway = match prepared.take_listeners() {
+        Some(listeners) => Some(start_gateway(session, listeners, audit_log(session, record)?)?),
+        None => None,
+    };
+    let running = prepared.start(plan.streams)?;
+    let outcome = running.relay(gateway.as_ref().map(Gateway::ended))?;
+    if let Some(summary) = gateway.map(Gateway::shutdown).transpose()? {
+        tell_refusals(&summary);
+    }
+    match outcome {
+        Outcome::Exited(code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
+        Outcome::NotExecuted { errno, code } => Err(not_executed(plan, errno, code)),
+        // The thread that was lost says so itself when it is joined above; this is the case that it does not.
+        Outcome::GatewayLost => Err(GatewayError::Stopped { what: "its thread" }.into()),
+    }
+}
+
+/// Opens the file that the audit log goes to: the caller's choice, else the record's.
+fn audit_log(session: &Session, record: Option<&Record>) -> Result<File, CliError> {
+    if let Some(path) = &session.audit {
+        return open_audit(path).map_err(|source| {
+            CliError::new(Kind::Host, source).hint(format!("the audit log {} must be writable", rcc_plan::escape(path)))
+        });
+    }
+    let record = record.ok_or_else(|| CliError::new(Kind::Internal, "a run without a record"))?;
+    record.audit().map_err(|error| CliError::new(Kind::Host, error))
+}
+
+fn open_audit(path: &Path) -> std::io::Result<File> {
+    File::options().append(true).create(true).mode(0o600).open(path)
+}
+
+fn start_gateway(session: &Session, listeners: Listeners, audit: File) -> Result<Gateway, CliError> {
+    let at_start = session.facts.addresses.clone();
+    let gateway = Gateway::start(GatewayConfig {
+        run_id: session.plan.run_id.clone(),
+        rules: Arc::new(RuleSet::compile(&session.policy.network)),
+        // When they cannot be read again, the ones that the run started with stay forbidden.
+        host_addresses: HostAddresses::read_by(move || rcc_host::host_addresses().unwrap_or_else(|_| at_start.clone())),
+        tcp_listener: listeners.tcp,
+        dns_socket: listeners.dns,
+        synthetic: SyntheticRanges::default(),
+        upstream: Upstream::system(),
+        transport: Arc::new(HostTransport),
+        audit: AuditSink::File(audit),
+        limits: Limits::default(),
+    })?;
+    Ok(gateway)
+}
+
+/// Says what was refused, once for each destination; a run without refusals ends silently.
+fn tell_refusals(summary: &Summary) {
+    for refusal in summary.refusals.iter().take(LISTED_REFUSALS) {
+        output::note(&rcc_plan::escape(refusal_line(refusal)));
+    }
+    let unlisted = u64::try_from(summary.refusals.len().saturating_sub(LISTED_REFUSALS)).unwrap_or(u64::MAX);
+    let unlisted = unlisted.saturating_add(summary.refusals_unlisted);
+    if unlisted > 0 {
+        output::note(&format!("refused {unlisted} other destinations; the audit log has them all"));
+    }
+}
+
+fn refusal_line(refusal: &RefusalCount) -> String {
+    let port = refusal.port.map_or_else(String::new, |port| format!(":{port}"));
+    let rule = refusal.rule.as_ref().map_or_else(String::new, |rule| format!(", by {rule}"));
+    let times = if refusal.count == 1 { String::new() } else { format!(", {} times", refusal.count) };
+    let fix = refusal.fix.as_ref().map_or_else(String::new, |fix| format!("; to allow it, start rcc with: --allow {fix}"));
+    format!("refused {}{port} ({}{rule}){times}{fix}", refusal.host, refusal.sentence)
+}
+
+fn not_executed(plan: &Plan, errno: Errno, code: i32) -> CliError {
+    let program = plan.argv.first().map(ToString::to_string).unwrap_or_default();
+    if code == 127 {
+        CliError::new(Kind::NotFound, format!("command not found in the sandbox: {program}")).hint(
+            "only programs of the system, of the project and of toolchains on your PATH exist inside; grant others with --ro PATH",
+        )
+    } else {
+        let reason = rcc_sys::describe_errno(errno);
+        CliError::new(Kind::CannotExecute, format!("cannot execute {program} in the sandbox: {reason}"))
+    }
+}
+
+impl From<NativeError> for CliError {
+    fn from(error: NativeError) -> Self {
+        let hint = error.hint();
+        let error = Self::new(Kind::Host, error);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+impl From<GatewayError> for CliError {
+    fn from(error: GatewayError) -> Self {
+        Self::new(Kind::Host, error)
+    }
 }
