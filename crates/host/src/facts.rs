@@ -4,7 +4,7 @@
 //! project, and must not decide anything: that is `rcc_plan`'s.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -12,7 +12,7 @@ use rcc_plan::{EntryKind, HostFacts, PathToolchain, ProjectFacts, ProtectedEntry
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 
 use crate::user::Account;
-use crate::{Project, addresses, etc, project, root};
+use crate::{Directories, Project, Surroundings, addresses, etc, project, root, toolchains_on_path};
 
 /// What the caller wants facts about.
 #[derive(Debug)]
@@ -90,14 +90,13 @@ pub fn gather(question: Question<'_>) -> Result<HostFacts, HostError> {
         toolchains,
     } = question;
     let addresses = addresses::of_host().map_err(|source| HostError::Addresses { source })?;
-    let path = environment
-        .get(OsStr::new("PATH"))
-        .map(|value| {
-            std::env::split_paths(value)
-                .filter(|entry| entry.is_absolute())
-                .collect()
-        })
-        .unwrap_or_default();
+    let directories = Directories::from_environment(&environment, &account.home);
+    let on_path = toolchains_on_path(Surroundings {
+        home: &account.home,
+        project: &project.root,
+        guarded: &directories.guarded(),
+        environment: &environment,
+    });
     Ok(HostFacts {
         etc: etc::facts(account.user.uid),
         git_directory: project::git_directory(&account.home),
@@ -117,8 +116,8 @@ pub fn gather(question: Question<'_>) -> Result<HostFacts, HostError> {
         user: account.user,
         home: account.home,
         agent_home,
-        toolchains,
-        path,
+        toolchains: on_path.joined_with(toolchains),
+        path: on_path.path,
         environment,
     })
 }

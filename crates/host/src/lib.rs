@@ -12,6 +12,7 @@ mod files;
 mod import;
 mod project;
 mod root;
+mod toolchains;
 mod trust;
 mod user;
 
@@ -21,5 +22,6 @@ pub use facts::{HostError, Question, expand_home, gather};
 pub use files::{Content, FileError, Links, read_below, read_text, refuse_foreign, replace};
 pub use import::{ImportError, Imported, agent_home};
 pub use project::{Discovery, Project, ProjectError, discover};
+pub use toolchains::{Skipped, Surroundings, Toolchains, toolchain_of, toolchains_on_path};
 pub use trust::{Approval, Approved, TrustError, TrustStore, sha256};
 pub use user::{Account, UserError, account};
