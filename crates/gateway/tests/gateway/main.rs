@@ -1,0 +1,17 @@
+//! The gateway as a whole, on ordinary loopback sockets: no privilege, no packet to any other machine.
+//!
+//! `world` makes a gateway whose transport presents connections "to" any address and maps public-looking addresses to local servers;
+//! every other address that the gateway would dial is recorded and goes nowhere.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests: a broken test must fail loudly"
+)]
+
+mod connections;
+mod dns;
+mod hostile;
+mod refusals;
+mod resolution;
+mod transfers;
+mod world;
