@@ -34,10 +34,11 @@ pub enum NativeError {
         source: NetlinkError,
     },
     /// A step in pid 1 or the netns helper failed and was reported.
-    #[error("{}", chain.first().map_or("the sandbox could not be built", String::as_str))]
+    #[error("cannot build the sandbox")]
     SetUp {
-        /// The chain of errors as text, outermost first; it crossed a process border.
-        chain: Vec<String>,
+        /// The chain of errors; it crossed a process border.
+        #[source]
+        source: Reported,
         /// The fix.
         hint: Option<String>,
     },
@@ -125,14 +126,39 @@ impl NativeError {
     /// This error and its sources as text, outermost first, to cross a process border.
     pub(crate) fn chain(&self) -> Vec<String> {
         let mut chain = vec![self.to_string()];
-        if let Self::SetUp { chain: rest, .. } = self {
-            return rest.clone();
-        }
         let mut source = std::error::Error::source(self);
         while let Some(error) = source {
             chain.push(error.to_string());
             source = error.source();
         }
         chain
+    }
+}
+
+/// An error that another process of rcc reported, with its causes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    text: String,
+    cause: Option<Box<Reported>>,
+}
+
+impl Reported {
+    /// Rebuilds the chain of errors from its texts, outermost first.
+    pub(crate) fn from_chain(chain: Vec<String>) -> Self {
+        let mut texts = chain.into_iter().rev();
+        let innermost = Self { text: texts.next().unwrap_or_else(|| "no reason was given".to_owned()), cause: None };
+        texts.fold(innermost, |cause, text| Self { text, cause: Some(Box::new(cause)) })
+    }
+}
+
+impl std::fmt::Display for Reported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Reported {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
     }
 }

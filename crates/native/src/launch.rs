@@ -18,7 +18,7 @@ use rcc_sys::process::{CloneFlags, Forked, clone_process, exit_now};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
-use crate::error::NativeError;
+use crate::error::{NativeError, Reported};
 use crate::helper;
 use crate::protocol::{Control, Message};
 use crate::stage_start::{AGENT_NAMESPACES, Stage};
@@ -134,7 +134,7 @@ pub(crate) const INIT: &str = "sandbox's first process";
 /// Receives the next message, turning a reported failure or a silent end into an error.
 fn hear(control: &Control, who: &'static str) -> Result<(Message, Vec<OwnedFd>), NativeError> {
     match control.receive().map_err(supervisor("hear from a child"))? {
-        Some((Message::Failed { chain, hint }, _)) => Err(NativeError::SetUp { chain, hint }),
+        Some((Message::Failed { chain, hint }, _)) => Err(NativeError::SetUp { source: Reported::from_chain(chain), hint }),
         Some(heard) => Ok(heard),
         None => Err(NativeError::Vanished { who }),
     }
@@ -159,7 +159,7 @@ fn await_network(helper: &Control, init: &Control) -> Result<Listeners, NativeEr
         Ok(_) => Err(NativeError::Protocol { who: HELPER }),
         // When pid 1 failed first, the helper only saw its namespace vanish: pid 1's own words are the cause.
         Err(error) => match init.receive_now() {
-            Ok(Some((Message::Failed { chain, hint }, _))) => Err(NativeError::SetUp { chain, hint }),
+            Ok(Some((Message::Failed { chain, hint }, _))) => Err(NativeError::SetUp { source: Reported::from_chain(chain), hint }),
             _ => Err(error),
         },
     }

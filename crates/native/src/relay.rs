@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use rustix::termios::{OptionalActions, Termios};
 
-use crate::error::NativeError;
+use crate::error::{NativeError, Reported};
 use crate::launch::{Child, Prepared, await_tree};
 use crate::protocol::{Control, Message};
 
@@ -182,7 +182,7 @@ impl Relay {
         match self.control.receive_now() {
             Ok(Some((Message::Stopped { .. }, _))) => self.suspend(),
             Ok(Some((Message::ExecFailed { errno }, _))) => self.not_executed = Some(Errno::from_raw_os_error(errno.clamp(1, 4095))),
-            Ok(Some((Message::Failed { chain, hint }, _))) => self.failure = Some(NativeError::SetUp { chain, hint }),
+            Ok(Some((Message::Failed { chain, hint }, _))) => self.failure = Some(NativeError::SetUp { source: Reported::from_chain(chain), hint }),
             Err(error) if error.errno == Errno::AGAIN => {}
             _ => self.listens = false,
         }

@@ -136,7 +136,7 @@ fn kernel(facts: &HostFacts, mounts: &mut Vec<MountStep>) {
     mounts.push(MountStep::Proc);
     mounts.extend(PROC_FROZEN.map(|at| MountStep::Freeze { at: at.into() }));
     mounts.extend(PROC_HIDDEN.map(|at| MountStep::Hide { at: at.into() }));
-    mounts.push(directory("/sys", 0o555));
+    mounts.push(directory("/sys", 0o755));
     for path in &facts.sys_entries {
         let at = SafeBytes::from(path.as_path());
         mounts.push(MountStep::Bind { from: at.clone(), at, kind: BindKind::Directory, access: Access::ReadOnly, identity: None });
