@@ -4,6 +4,8 @@ mod error;
 pub mod landlock;
 pub mod mount;
 pub mod netlink;
+#[cfg(feature = "probe")]
+pub mod probe;
 pub mod process;
 pub mod socket;
 mod sockopt;

@@ -354,10 +354,10 @@ mod tests {
                 edns_payload: Some(1232),
                 ..DnsHeader::default()
             },
-            &[question.clone()],
+            std::slice::from_ref(&question),
         ))
         .unwrap();
-        assert_eq!(parsed.questions, [question.clone()]);
+        assert_eq!(parsed.questions, std::slice::from_ref(&question));
         assert_eq!(
             question.labels,
             [b"a\0b".to_vec(), b"x.y".to_vec(), b"example".to_vec()]

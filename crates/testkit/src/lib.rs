@@ -28,6 +28,7 @@ pub mod dns;
 pub mod messages_api;
 pub mod probe;
 mod require;
+pub mod syscalls;
 pub mod world;
 
 pub use binaries::{Binary, binary, system_tool};

@@ -152,7 +152,6 @@ impl<'world> HostCommand<'world> {
     ///
     /// # Panics
     /// When it cannot be started, or its time is over.
-    #[must_use]
     pub fn output(self) -> Output {
         let timeout = self.timeout;
         let output = self.spawn().wait();
@@ -167,7 +166,6 @@ impl<'world> HostCommand<'world> {
     ///
     /// # Panics
     /// When it cannot be started.
-    #[must_use]
     pub fn output_even_if_late(self) -> Output {
         self.spawn().wait()
     }
@@ -525,7 +523,6 @@ impl Running {
     ///
     /// # Panics
     /// When the job itself is killed, which only a broken world can cause.
-    #[must_use]
     pub fn wait(mut self) -> Output {
         self.stdin = None;
         let report = self.read_report();
@@ -664,7 +661,6 @@ impl Terminal {
     }
 
     /// Waits for the end; `stdout` of the result is what the terminal showed.
-    #[must_use]
     pub fn wait(self) -> Output {
         let Self {
             running,

@@ -199,15 +199,29 @@ impl World {
     }
 
     /// Starts building a command that runs in the host namespace as the world's user.
-    #[must_use]
     pub fn host_command(&self, program: impl AsRef<std::ffi::OsStr>) -> HostCommand<'_> {
         HostCommand::new(self, program.as_ref(), command::Side::Host)
     }
 
     /// Starts building a command that runs in the inet namespace, as an attacker's machine would.
-    #[must_use]
     pub fn inet_command(&self, program: impl AsRef<std::ffi::OsStr>) -> HostCommand<'_> {
         HostCommand::new(self, program.as_ref(), command::Side::Inet)
+    }
+
+    /// Runs `rcc-probe` with these words in the host namespace as the world's user: the positive control.
+    ///
+    /// # Panics
+    /// When the words are no probe.
+    pub fn probe(
+        &self,
+        words: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>,
+    ) -> crate::probe::Record {
+        let output = self
+            .host_command(crate::probe::path())
+            .args(words)
+            .current_dir(self.scratch())
+            .output();
+        crate::probe::Record::of(&output)
     }
 
     /// The world's own directory: writable for the world's user in [`World::home`] and [`World::scratch`] only.
