@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use crate::{gates, suite, workspace::Workspace};
+use crate::{bench, gates, suite, workspace::Workspace};
 
 /// One task of `cargo xtask`.
 pub(crate) struct Task {
@@ -31,6 +31,12 @@ pub(crate) const TASKS: &[Task] = &[
         summary: "build rcc and run every test; missing optional tools are listed and counted",
         run: suite::run,
     },
+    Task {
+        name: "bench",
+        arguments: "[startup|memory|tcp]… [--rounds N] [--rcc PATH]",
+        summary: "rcc and its peers side by side; ratios and the bars of the design",
+        run: bench::run,
+    },
 ];
 
 /// Runs the task named by the first argument.
@@ -42,6 +48,9 @@ pub(crate) fn dispatch(arguments: &[String]) -> Result<ExitCode> {
     if matches!(name.as_str(), "help" | "-h" | "--help") {
         print!("{}", help());
         return Ok(ExitCode::SUCCESS);
+    }
+    if name == bench::INSIDE {
+        return bench::inside(rest);
     }
     let Some(task) = TASKS.iter().find(|task| task.name == name) else {
         bail!("no such task: {name}\n\n{}", help());

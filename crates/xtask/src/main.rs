@@ -9,6 +9,7 @@
 )]
 #![expect(clippy::print_stderr, reason = "usage errors go to stderr")]
 
+mod bench;
 mod commands;
 mod gates;
 mod packages;
