@@ -58,16 +58,22 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
-    /// Someone else could have written it.
-    #[error(
-        "{} can be written by other users (owner {owner}, mode {mode:03o})",
-        rcc_plan::escape(path)
-    )]
-    Untrusted {
+    /// It belongs to someone who has no say here.
+    #[error("{} belongs to user id {owner}", rcc_plan::escape(path))]
+    Foreign {
         /// The file.
         path: PathBuf,
         /// Its owner.
         owner: u32,
+    },
+    /// Others may write to it.
+    #[error(
+        "{} can be written by other users (mode {mode:03o})",
+        rcc_plan::escape(path)
+    )]
+    Writable {
+        /// The file.
+        path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
@@ -167,10 +173,15 @@ pub fn read_text(path: &Path, limit_bytes: usize) -> Result<Option<Content>, Fil
 /// # Errors
 /// When the owner is another or the mode lets others write.
 pub fn refuse_foreign(path: &Path, content: &Content, owners: &[u32]) -> Result<(), FileError> {
-    if !owners.contains(&content.owner) || content.mode & 0o002 != 0 {
-        return Err(FileError::Untrusted {
+    if !owners.contains(&content.owner) {
+        return Err(FileError::Foreign {
             path: path.to_owned(),
             owner: content.owner,
+        });
+    }
+    if content.mode & 0o002 != 0 {
+        return Err(FileError::Writable {
+            path: path.to_owned(),
             mode: content.mode,
         });
     }
@@ -281,11 +292,11 @@ mod tests {
         assert!(refuse_foreign(path, &content(1000, 0o644), &[0, 1000]).is_ok());
         assert!(matches!(
             refuse_foreign(path, &content(1001, 0o644), &[0, 1000]),
-            Err(FileError::Untrusted { .. })
+            Err(FileError::Foreign { .. })
         ));
         assert!(matches!(
             refuse_foreign(path, &content(0, 0o666), &[0]),
-            Err(FileError::Untrusted { .. })
+            Err(FileError::Writable { .. })
         ));
     }
 }

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use rcc_host::{Project, read_text, refuse_foreign};
-use rcc_spec::{AgentPreset, PolicyError, SourceName};
+use rcc_spec::{AgentPreset, SourceName};
 
 use crate::context::Context;
 use crate::error::{CliError, Kind};
@@ -33,13 +33,6 @@ enum AgentError {
         path: PathBuf,
         #[source]
         source: rcc_host::FileError,
-    },
-    /// The user's preset is wrong.
-    #[error("the preset {} is wrong", rcc_plan::escape(path))]
-    Preset {
-        path: PathBuf,
-        #[source]
-        source: PolicyError,
     },
     /// The preset's name is not its file's.
     #[error("the preset {} calls itself {inner}", rcc_plan::escape(path))]
@@ -90,25 +83,17 @@ pub(crate) fn preset(context: &Context, name: &OsStr) -> Result<AgentPreset, Cli
             let source = SourceName::file(&rcc_plan::escape(&path));
             let preset = AgentPreset::parse(&content.text, &source).map_err(|source| {
                 let hint = source.hint();
-                let error = CliError::new(
-                    Kind::Config,
-                    AgentError::Preset {
-                        path: path.clone(),
-                        source,
-                    },
-                );
+                let error = CliError::new(Kind::Config, source);
                 hint.into_iter().fold(error, CliError::hint)
             })?;
             if preset.name == text {
                 Ok(preset)
             } else {
-                Err(CliError::new(
-                    Kind::Config,
-                    AgentError::Renamed {
-                        path,
-                        inner: preset.name,
-                    },
-                ))
+                let error = AgentError::Renamed {
+                    path,
+                    inner: preset.name,
+                };
+                Err(CliError::new(Kind::Config, error).hint("the file is named after the preset"))
             }
         }
         None => AgentPreset::builtin(text).ok_or_else(unknown),

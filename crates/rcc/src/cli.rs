@@ -102,7 +102,7 @@ pub(crate) struct RunFlags {
     /// Answer yes where rcc would ask to install an agent
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Write the audit log to FILE as well as to the record of the run
+    /// Append the audit log to FILE instead of the record of the run
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) audit: Option<PathBuf>,
     /// Use the agent home called NAME

@@ -40,9 +40,6 @@ pub(crate) enum Unapproved {
 /// A policy file that is not used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LayerError {
-    /// It cannot be read.
-    #[error("cannot use a policy file")]
-    File(#[source] FileError),
     /// A rule file that a policy or flag names does not exist.
     #[error(
         "the rule file {} named by {origin} does not exist",
@@ -246,6 +243,7 @@ fn rules_of(
                 origin: origin.to_owned(),
             },
         )
+        .hint("create it, or take it out of allow_files")
     })?;
     let rules = parse_rules(&content.text, path.as_str())?;
     Ok((rules, below.map(|_| content.text)))
@@ -258,16 +256,16 @@ fn parse_rules(text: &str, name: &str) -> Result<RuleFile, CliError> {
 
 fn file_error(error: FileError) -> CliError {
     let hint = match &error {
-        FileError::Untrusted { path, .. } => Some(format!(
-            "chown it to yourself and chmod go-w {}",
-            rcc_plan::escape(path)
-        )),
+        FileError::Foreign { .. } => Some(
+            "a policy counts only if you or root wrote it: chown it or move it away".to_owned(),
+        ),
+        FileError::Writable { path, .. } => Some(format!("chmod o-w {}", rcc_plan::escape(path))),
         FileError::Link { .. } => {
             Some("replace the link by a file: a link in a project could lead anywhere".to_owned())
         }
         _ => None,
     };
-    let error = CliError::new(Kind::Config, LayerError::File(error));
+    let error = CliError::new(Kind::Config, error);
     match hint {
         Some(hint) => error.hint(hint),
         None => error,

@@ -29,7 +29,10 @@ use crate::output::Style;
 
 fn main() -> ExitCode {
     // pid 1 of a sandbox is this program under another name.
-    if std::env::args_os().next().is_some_and(|name| name == rcc_native::STAGE_NAME) {
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == rcc_native::STAGE_NAME)
+    {
         return ExitCode::from(u8::try_from(rcc_native::stage_main()).unwrap_or(u8::MAX));
     }
     let cli = match Cli::try_parse() {
@@ -83,7 +86,9 @@ fn agent(flags: cli::RunFlags, words: Vec<OsString>) -> Result<u8, CliError> {
 fn usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     if error.use_stderr() {
-        output::say(&text);
+        // Arguments are repeated in it.
+        let lines: Vec<String> = text.trim_end().lines().map(rcc_plan::escape).collect();
+        output::say(&(lines.join("\n") + "\n"));
         Exit::Failed.into()
     } else {
         match output::result(&text) {

@@ -11,10 +11,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcc_host::{DirectoryError, FileError, open_private, replace};
 use rcc_plan::SafeBytes;
-use rustix::fs::{CWD, Dir, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::Serialize;
+
+use crate::error::{CliError, Kind};
 
 /// How many ended runs are kept.
 const KEPT: usize = 50;
@@ -41,6 +43,13 @@ pub(crate) enum RecordError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl From<RecordError> for CliError {
+    fn from(error: RecordError) -> Self {
+        Self::new(Kind::Host, error)
+            .hint("runs are recorded below $XDG_STATE_HOME/rcc/runs, a directory of yours alone")
+    }
 }
 
 /// What `run.json` says.
@@ -133,13 +142,19 @@ impl Record {
     }
 
     /// Writes `run.json`.
-    pub(crate) fn write(&self) -> Result<(), RecordError> {
+    fn write(&self) -> Result<(), RecordError> {
         let json =
             serde_json::to_vec_pretty(&self.description).map_err(|error| RecordError::Make {
                 path: self.path.join(DESCRIPTION),
                 source: error.into(),
             })?;
         replace(self.directory.as_fd(), &self.path, DESCRIPTION, &json).map_err(RecordError::File)
+    }
+
+    /// Notes the network mode, for people who look at the record while the run lasts.
+    pub(crate) fn describe_network(&mut self, mode: &str) -> Result<(), RecordError> {
+        mode.clone_into(&mut self.description.network);
+        self.write()
     }
 
     /// Notes the end and removes the oldest ended runs beyond the number kept.
@@ -149,6 +164,17 @@ impl Record {
         self.write()?;
         drop(self.directory);
         prune(&self.runs)
+    }
+
+    /// Ends the record of a run that failed: kept when something was logged, removed when nothing was.
+    pub(crate) fn fail(self, exit_code: u8) -> Result<(), RecordError> {
+        let logged = rustix::fs::statat(&self.directory, AUDIT, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|status| status.st_size > 0);
+        if logged {
+            return self.finish(exit_code);
+        }
+        self.discard();
+        Ok(())
     }
 
     /// Removes the record of a run that never started.
@@ -288,14 +314,14 @@ mod tests {
     #[test]
     fn a_record_is_private_and_holds_the_end() {
         let state = scratch("private");
-        let record = Record::create(
+        let mut record = Record::create(
             &state,
             Path::new("/x/demo"),
             Some("claude"),
             &["true".into()],
         )
         .unwrap();
-        record.write().unwrap();
+        record.describe_network("none").unwrap();
         let path = record.path.clone();
         assert_eq!(
             std::fs::metadata(path.join(DESCRIPTION))

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcc_gateway::{
-    AuditSink, Gateway, GatewayConfig, GatewayError, HostAddresses, HostTransport, Limits, RefusalCount, Summary,
-    SyntheticRanges, Upstream,
+    AuditSink, Gateway, GatewayConfig, GatewayError, HostAddresses, HostTransport, Limits,
+    RefusalCount, Summary, SyntheticRanges, Upstream,
 };
 use rcc_native::{Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
@@ -35,7 +35,11 @@ pub(crate) fn execute(session: &Session, record: Option<&Record>) -> Result<u8, 
     let plan = &session.plan;
     let mut prepared = rcc_native::prepare(plan)?;
     let gateway = match prepared.take_listeners() {
-        Some(listeners) => Some(start_gateway(session, listeners, audit_log(session, record)?)?),
+        Some(listeners) => Some(start_gateway(
+            session,
+            listeners,
+            audit_log(session, record)?,
+        )?),
         None => None,
     };
     let running = prepared.start(plan.streams)?;
@@ -55,24 +59,39 @@ pub(crate) fn execute(session: &Session, record: Option<&Record>) -> Result<u8, 
 fn audit_log(session: &Session, record: Option<&Record>) -> Result<File, CliError> {
     if let Some(path) = &session.audit {
         return open_audit(path).map_err(|source| {
-            CliError::new(Kind::Host, source).hint(format!("the audit log {} must be writable", rcc_plan::escape(path)))
+            CliError::new(Kind::Host, source).hint(format!(
+                "the audit log {} must be writable",
+                rcc_plan::escape(path)
+            ))
         });
     }
     let record = record.ok_or_else(|| CliError::new(Kind::Internal, "a run without a record"))?;
-    record.audit().map_err(|error| CliError::new(Kind::Host, error))
+    record
+        .audit()
+        .map_err(|error| CliError::new(Kind::Host, error))
 }
 
 fn open_audit(path: &Path) -> std::io::Result<File> {
-    File::options().append(true).create(true).mode(0o600).open(path)
+    File::options()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
 }
 
-fn start_gateway(session: &Session, listeners: Listeners, audit: File) -> Result<Gateway, CliError> {
+fn start_gateway(
+    session: &Session,
+    listeners: Listeners,
+    audit: File,
+) -> Result<Gateway, CliError> {
     let at_start = session.facts.addresses.clone();
     let gateway = Gateway::start(GatewayConfig {
         run_id: session.plan.run_id.clone(),
         rules: Arc::new(RuleSet::compile(&session.policy.network)),
         // When they cannot be read again, the ones that the run started with stay forbidden.
-        host_addresses: HostAddresses::read_by(move || rcc_host::host_addresses().unwrap_or_else(|_| at_start.clone())),
+        host_addresses: HostAddresses::read_by(move || {
+            rcc_host::host_addresses().unwrap_or_else(|_| at_start.clone())
+        }),
         tcp_listener: listeners.tcp,
         dns_socket: listeners.dns,
         synthetic: SyntheticRanges::default(),
@@ -89,30 +108,54 @@ fn tell_refusals(summary: &Summary) {
     for refusal in summary.refusals.iter().take(LISTED_REFUSALS) {
         output::note(&rcc_plan::escape(refusal_line(refusal)));
     }
-    let unlisted = u64::try_from(summary.refusals.len().saturating_sub(LISTED_REFUSALS)).unwrap_or(u64::MAX);
+    let unlisted =
+        u64::try_from(summary.refusals.len().saturating_sub(LISTED_REFUSALS)).unwrap_or(u64::MAX);
     let unlisted = unlisted.saturating_add(summary.refusals_unlisted);
     if unlisted > 0 {
-        output::note(&format!("refused {unlisted} other destinations; the audit log has them all"));
+        output::note(&format!(
+            "refused {unlisted} other destinations; the audit log has them all"
+        ));
     }
 }
 
 fn refusal_line(refusal: &RefusalCount) -> String {
-    let port = refusal.port.map_or_else(String::new, |port| format!(":{port}"));
-    let rule = refusal.rule.as_ref().map_or_else(String::new, |rule| format!(", by {rule}"));
-    let times = if refusal.count == 1 { String::new() } else { format!(", {} times", refusal.count) };
-    let fix = refusal.fix.as_ref().map_or_else(String::new, |fix| format!("; to allow it, start rcc with: --allow {fix}"));
-    format!("refused {}{port} ({}{rule}){times}{fix}", refusal.host, refusal.sentence)
+    let port = refusal
+        .port
+        .map_or_else(String::new, |port| format!(":{port}"));
+    let rule = refusal
+        .rule
+        .as_ref()
+        .map_or_else(String::new, |rule| format!(", by {rule}"));
+    let times = if refusal.count == 1 {
+        String::new()
+    } else {
+        format!(", {} times", refusal.count)
+    };
+    let fix = refusal.fix.as_ref().map_or_else(String::new, |fix| {
+        format!("; to allow it, start rcc with: --allow {fix}")
+    });
+    format!(
+        "refused {}{port} ({}{rule}){times}{fix}",
+        refusal.host, refusal.sentence
+    )
 }
 
 fn not_executed(plan: &Plan, errno: Errno, code: i32) -> CliError {
-    let program = plan.argv.first().map(ToString::to_string).unwrap_or_default();
+    let program = plan
+        .argv
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     if code == 127 {
         CliError::new(Kind::NotFound, format!("command not found in the sandbox: {program}")).hint(
             "only programs of the system, of the project and of toolchains on your PATH exist inside; grant others with --ro PATH",
         )
     } else {
         let reason = rcc_sys::describe_errno(errno);
-        CliError::new(Kind::CannotExecute, format!("cannot execute {program} in the sandbox: {reason}"))
+        CliError::new(
+            Kind::CannotExecute,
+            format!("cannot execute {program} in the sandbox: {reason}"),
+        )
     }
 }
 

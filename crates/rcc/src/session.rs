@@ -153,8 +153,9 @@ fn make(
     let record = match purpose {
         Purpose::Run => {
             let name = preset.as_ref().map(|preset| preset.name.as_str());
-            let record = Record::create(&context.directories.state, &project.root, name, &argv)
-                .map_err(|error| CliError::new(Kind::Host, error))?;
+            let mut record =
+                Record::create(&context.directories.state, &project.root, name, &argv)?;
+            record.describe_network(policy.network.mode.as_str())?;
             Some(record)
         }
         Purpose::Show => None,

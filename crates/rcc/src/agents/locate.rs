@@ -1,14 +1,15 @@
 //! From a command name to the program on this host and the directories it needs inside.
 //!
-//! A program below `/usr`, `/opt`, `/nix` … is visible already. One below the real home (npm prefix, version manager,
-//! Python environment, native installer) is followed through its links, and the smallest directory that holds all of it
-//! is mounted read-only. Must not grant the home, a directory above it, or rcc's own directories.
+//! A program below `/usr`, `/opt`, `/nix` … is visible already. Of one below the real home `rcc_host` knows what it needs;
+//! of one elsewhere (a package manager with its own root, another disk) the smallest directory that holds all of it is
+//! mounted read-only. Must not grant the home, a directory above it, or rcc's own directories.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use rcc_host::{Surroundings, Toolchains, toolchain_of};
 use rcc_plan::PathToolchain;
 
 use super::is_below;
@@ -59,6 +60,7 @@ pub(crate) fn located(context: &Context, project: &Path, name: &str) -> Option<L
     // Links above the mounted directory do not exist inside, so the program is called by its real name.
     out.program = real.clone();
     mount_with_needs(context, project, &real, &mut out);
+    out.toolchains = Toolchains::default().joined_with(out.toolchains);
     Some(out)
 }
 
@@ -80,49 +82,39 @@ pub(super) fn in_data(
     out
 }
 
-/// Mounts the directory that a program below the home belongs to, and its interpreter's.
+/// Mounts what a program consists of, and its interpreter's directory.
 fn mount_with_needs(context: &Context, project: &Path, real: &Path, out: &mut Located) {
     if is_below(real, &VISIBLE.map(Path::new)) {
         return;
     }
-    let unit = unit(real);
     let home = &context.account.home;
-    let too_much = home.starts_with(&unit)
-        || project.starts_with(&unit)
-        || context
-            .directories
-            .guarded()
-            .iter()
-            .any(|own| own.starts_with(&unit));
-    let unit = if too_much { real.to_owned() } else { unit };
-    if !out
-        .toolchains
-        .iter()
-        .any(|have| unit.starts_with(&have.path))
-    {
-        out.toolchains.push(toolchain(&unit));
+    // Packages that a package needs may lie beside it.
+    if let Some(modules) = node_modules(real) {
+        out.toolchains.push(toolchain(modules));
+    }
+    if real.starts_with(home) {
+        out.toolchains.extend(toolchain_of(
+            real,
+            Surroundings {
+                home,
+                project,
+                guarded: &context.directories.guarded(),
+                environment: &context.environment,
+            },
+        ));
+    } else {
+        let unit = unit(real);
+        let too_much = home.starts_with(&unit) || project.starts_with(&unit);
+        out.toolchains
+            .push(toolchain(if too_much { real } else { &unit }));
     }
     interpreter(context, project, real, out);
 }
 
-/// The directory that holds everything a program consists of, or the program itself.
+/// The directory that holds everything a program outside of the home consists of, or the program itself.
 fn unit(real: &Path) -> PathBuf {
-    // npm: <prefix>/lib/node_modules/<package>/…, or <directory>/node_modules/…
-    let outermost = real
-        .ancestors()
-        .filter(|path| path.file_name() == Some(OsStr::new("node_modules")))
-        .last();
-    if let Some(modules) = outermost {
-        let holder = modules.parent().unwrap_or(modules);
-        let is_prefix = holder.file_name() == Some(OsStr::new("lib"))
-            && holder
-                .parent()
-                .is_some_and(|prefix| prefix.join("bin/node").exists());
-        // A prefix with its own node is needed as a whole; elsewhere the modules are enough.
-        return match holder.parent() {
-            Some(prefix) if is_prefix => prefix.to_owned(),
-            _ => modules.to_owned(),
-        };
+    if let Some(modules) = node_modules(real) {
+        return modules.to_owned();
     }
     let directory = real.parent().unwrap_or(real);
     let prefix = directory
@@ -138,6 +130,13 @@ fn unit(real: &Path) -> PathBuf {
         }
         _ => real.to_owned(),
     }
+}
+
+/// The outermost `node_modules` that a file lies in.
+fn node_modules(file: &Path) -> Option<&Path> {
+    file.ancestors()
+        .filter(|path| path.file_name() == Some(OsStr::new("node_modules")))
+        .last()
 }
 
 /// Mounts the interpreter that the first line of a script names.

@@ -17,21 +17,15 @@ pub(super) fn start(mut session: Session) -> Result<u8, CliError> {
         output::warn(&rcc_plan::escape(warning));
     }
     let record = session.record.take();
-    match crate::run::execute(&session, record.as_ref()) {
-        Ok(code) => {
-            if let Some(record) = record
-                && let Err(error) = record.finish(code)
-            {
-                // The command has ended; its code is what the caller waits for.
-                output::warn(&error.to_string());
-            }
-            Ok(code)
-        }
-        Err(error) => {
-            if let Some(record) = record {
-                record.discard();
-            }
-            Err(error)
-        }
+    let result = crate::run::execute(&session, record.as_ref());
+    let Some(record) = record else { return result };
+    let recorded = match &result {
+        Ok(code) => record.finish(*code),
+        Err(error) => record.fail(error.exit().into()),
+    };
+    if let Err(error) = recorded {
+        // The command has ended; how it ended is what the caller waits for.
+        output::warn(&rcc_plan::escape(error.to_string()));
     }
+    result
 }

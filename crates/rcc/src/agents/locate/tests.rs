@@ -137,7 +137,7 @@ fn a_python_environment_brings_its_interpreter() {
     let found = home.find("aider", &[".local/bin"]).unwrap();
     assert_eq!(
         home.mounted(&found),
-        [".venvs/aider", ".local/share/uv/python/3.12"]
+        [".local/share/uv/python/3.12", ".venvs/aider"]
     );
 }
 
