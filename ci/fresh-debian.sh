@@ -76,7 +76,7 @@ inside() {
 	WORK=$work SYSROOT=$sysroot TREE=$inside TARGET=$target \
 		timeout --kill-after=10 2400 ci/inside-root.sh "$root" \
 		env --ignore-environment HOME="$home" USER="$who" LOGNAME="$who" LC_ALL=C.UTF-8 TERM=dumb \
-		${RCC_TEST_REQUIRE:+RCC_TEST_REQUIRE="$RCC_TEST_REQUIRE"} \
+		RCC_TEST_REQUIRE="$(ci/required.sh "$who")" \
 		CARGO_HOME=/opt/cargo-home CARGO_NET_OFFLINE=true CARGO_TERM_COLOR=never \
 		PATH=/opt/rust/bin:/usr/local/bin:/usr/bin:/bin \
 		setpriv --reuid "$who" --regid "$who" --init-groups --inh-caps=-all \
