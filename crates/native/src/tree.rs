@@ -10,7 +10,9 @@
 //! Should: run as pid 1 in its own user and mount namespace, before any capability is dropped.
 //! Mustn't: run anywhere else; touch a path of the host other than to open it for mounting.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rcc_plan::{Access, BindKind, FileIdentity, MountStep, SafeBytes};
@@ -212,23 +214,35 @@ impl Tree {
         .map_err(call("mount", "move_mount(2)", path.as_path()))
     }
 
-    /// A read-only overlay: our files first, then the host's `/etc`. Character devices 0:0 in the upper of the two
-    /// layers are whiteouts: the name below them does not exist (kernel `Documentation/filesystems/overlayfs.rst`).
+    /// Shows the host's `/etc` with some files replaced and others absent.
     fn etc(&self, synthetic: &[(SafeBytes, String)], absent: &[SafeBytes]) -> Result<(), NativeError> {
         let layer = Path::new(SCRATCH).join("etc");
         self.directory(&layer, 0o755)?;
         for (name, content) in synthetic {
             self.file(&layer.join(name.as_path()), content, 0o644)?;
         }
+        match self.etc_overlay(&layer, absent) {
+            // Something is mounted below /etc (in containers, resolv.conf and hosts), and this namespace may not look
+            // below it: the overlay refuses such a layer.
+            Err(NativeError::Tree { source, .. }) if source.errno == Errno::INVAL => self.etc_binds(&layer, synthetic, absent),
+            done => done,
+        }
+    }
+
+    /// A read-only overlay: our files first, then the host's `/etc`. Character devices 0:0 in the upper of the two
+    /// layers are whiteouts: the name below them does not exist (kernel `Documentation/filesystems/overlayfs.rst`).
+    fn etc_overlay(&self, layer: &Path, absent: &[SafeBytes]) -> Result<(), NativeError> {
+        let whiteouts = Path::new(SCRATCH).join("absent");
+        self.directory(&whiteouts, 0o755)?;
         for name in absent {
-            let path = layer.join(name.as_path());
+            let path = whiteouts.join(name.as_path());
             let (parent, leaf) = self.parent_of(&path)?;
             rustix::fs::mknodat(&parent, leaf, FileType::CharacterDevice, Mode::empty(), 0)
                 .map_err(call("hide", "mknodat(2)", &Path::new("/etc").join(name.as_path())))?;
         }
         let etc = Path::new("/etc");
         let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call("mount", "fsopen(2)", etc))?;
-        let layers = format!("{BUILD_SITE}/{}:/etc", layer.display());
+        let layers = format!("{BUILD_SITE}/{}:{BUILD_SITE}/{}:/etc", layer.display(), whiteouts.display());
         fsconfig_set_string(&overlay, "lowerdir", layers.as_str())
             .and_then(|()| fsconfig_set_flag(&overlay, "ro"))
             .and_then(|()| fsconfig_create(&overlay))
@@ -241,6 +255,38 @@ impl Tree {
         .map_err(call("mount", "fsmount(2)", etc))?;
         let target = self.directory(Path::new("etc"), 0o755)?;
         self.attach(&mount, &target, &SafeBytes::from("/etc"))
+    }
+
+    /// The same without an overlay: the host's `/etc`, with our files mounted over its own one by one.
+    fn etc_binds(&self, layer: &Path, synthetic: &[(SafeBytes, String)], absent: &[SafeBytes]) -> Result<(), NativeError> {
+        let etc = Path::new("/etc");
+        let source = open_location(CWD, etc, Resolve::NoSymlinks).map_err(at("open", etc))?;
+        let target = self.directory(Path::new("etc"), 0o755)?;
+        self.bind(&source, &target, &SafeBytes::from(etc), BindKind::Directory, Access::ReadOnly)?;
+        for (name, content) in synthetic {
+            let path = SafeBytes::from(etc.join(name.as_path()));
+            let ours = open_location(self.root.as_fd(), &layer.join(name.as_path()), Resolve::Beneath).map_err(at("open", path.clone()))?;
+            match open_location(self.root.as_fd(), relative(&path), Resolve::Beneath) {
+                Ok(target) => self.bind(&ours, &target, &path, BindKind::File, Access::ReadOnly)?,
+                // A link, such as resolv.conf to a file of the host's resolver: its target is ours to make if it is
+                // in a directory that the sandbox has of its own.
+                Err(error) if error.errno == Errno::LOOP => self.etc_link_target(&path, content)?,
+                // A name that the host's own /etc lacks cannot be added, and programs live without it.
+                Err(error) if error.errno == Errno::NOENT && name.as_path() != Path::new("resolv.conf") => {}
+                Err(source) => return Err(at("replace", path)(source)),
+            }
+        }
+        absent.iter().try_for_each(|name| self.hide(&SafeBytes::from(etc.join(name.as_path()))))
+    }
+
+    fn etc_link_target(&self, link: &SafeBytes, content: &str) -> Result<(), NativeError> {
+        let text = rustix::fs::readlinkat(&self.root, relative(link), Vec::new()).map_err(call("follow", "readlinkat(2)", link.as_path()))?;
+        let text = PathBuf::from(OsString::from_vec(text.into_bytes()));
+        let target = text.strip_prefix("/run").or_else(|_| text.strip_prefix("../run"));
+        match target {
+            Ok(below) => self.file(&Path::new("run").join(below), content, 0o644),
+            Err(_) => Err(at("replace", link.clone())(SysError::new("openat2(2)", text.to_string_lossy(), Errno::LOOP))),
+        }
     }
 
     fn proc(&self) -> Result<(), NativeError> {
