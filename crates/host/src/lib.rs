@@ -6,6 +6,7 @@
 
 mod addresses;
 mod directories;
+pub mod doctor;
 mod etc;
 mod facts;
 mod files;
