@@ -1,13 +1,16 @@
 //! The netns helper: builds both network namespaces from user namespace U and hands the listeners out.
 //!
 //! Should: (1) tie its life to the supervisor's, (2) map its ids, (3) start pid 1, (4) configure the router namespace
-//! and open the listeners, (5) configure the agent's end, (6) report and end.
+//! and open the listeners, (5) configure the agent's end and wait for the
+//! link, (6) report and end.
 //! Mustn't: stay; keep a descriptor; serve anything.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use rcc_plan::network;
-use rcc_sys::netlink::router::{AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig, configure, configure_agent};
+use rcc_sys::netlink::router::{
+    AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig, configure, configure_agent, wait_until_up,
+};
 use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket};
 use rcc_sys::process::{CloneFlags, Forked, clone_process, enter_new_network_namespace, exit_now};
 use rcc_sys::socket::{IpFamilies, transparent_tcp_listener, transparent_udp_socket};
@@ -90,8 +93,11 @@ fn run(control: &Control, mut stage: Stage, ipv6: bool) -> Result<(), NativeErro
     // 5.
     let step = "configure the agent's end of the link";
     move_into_link_name_space(agent_namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(failed(step, "setns(2)"))?;
-    let route = RouteSocket::open().map_err(refused(step))?;
-    configure_agent(&route, &AgentLinkConfig { addresses }).map_err(refused(step))?;
+    let agent_route = RouteSocket::open().map_err(refused(step))?;
+    configure_agent(&agent_route, &AgentLinkConfig { addresses }).map_err(refused(step))?;
+    // The router's end drops what it should send until it knows of its carrier: a DNS answer lost here costs the agent
+    // the five seconds after which the C library asks again (seen on a busy machine).
+    wait_until_up(&route).map_err(refused("wait for the link"))?;
     // 6.
     control.send(&Message::NetworkReady, &[tcp.as_fd(), dns.as_fd()]).map_err(failed_call("report to the supervisor"))
 }

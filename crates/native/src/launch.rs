@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rcc_plan::{Network, Plan};
 use rcc_sys::SysError;
-use rcc_sys::process::{CloneFlags, Forked, clone_process, exit_now};
+use rcc_sys::process::{CloneFlags, Forked, clone_process, drop_supplementary_groups, exit_now};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
@@ -53,6 +53,9 @@ impl Prepared {
 /// # Errors
 /// Nothing is left behind: whatever was started is killed and collected first.
 pub fn prepare(plan: &Plan) -> Result<Prepared, NativeError> {
+    if plan.uid == 0 {
+        shed_groups()?;
+    }
     let (control, stage_end) = Control::pair().map_err(supervisor("make the control connection"))?;
     let stage = Stage::new(plan, stage_end)?;
     match plan.network {
@@ -79,6 +82,15 @@ pub fn prepare(plan: &Plan) -> Result<Prepared, NativeError> {
             helper.wait().map_err(supervisor("collect the netns helper"))?;
             Ok(Prepared { init, control, listeners: Some(listeners) })
         }
+    }
+}
+
+/// Drops root's supplementary groups, which no user namespace could drop later. A root without `CAP_SETGID` keeps them, as
+/// every ordinary user does: they show inside as `nogroup` and open only what is mounted.
+fn shed_groups() -> Result<(), NativeError> {
+    match drop_supplementary_groups() {
+        Err(error) if error.errno != Errno::PERM => Err(supervisor("drop the supplementary groups")(error)),
+        _ => Ok(()),
     }
 }
 
