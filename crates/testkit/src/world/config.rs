@@ -118,15 +118,7 @@ impl WorldConfig {
         user: &User,
         is_root: bool,
     ) -> Result<(), WorldError> {
-        let service_user = if is_root {
-            User {
-                uid: 64_002,
-                gid: 64_002,
-                name: "git".to_owned(),
-            }
-        } else {
-            User::caller()
-        };
+        let service_user = service_user(is_root);
         let resolv_conf = self.resolv_conf.clone().unwrap_or_else(|| {
             format!(
                 "nameserver {}\nnameserver {}\n",
@@ -196,6 +188,19 @@ impl WorldConfig {
             std::fs::write(&path, text).map_err(|source| WorldError::Directory { path, source })?;
         }
         Ok(())
+    }
+}
+
+/// Whom the servers run as.
+pub(super) fn service_user(is_root: bool) -> User {
+    if is_root {
+        User {
+            uid: 64_002,
+            gid: 64_002,
+            name: "git".to_owned(),
+        }
+    } else {
+        User::caller()
     }
 }
 

@@ -305,6 +305,69 @@ impl World {
         self.directory.join("git")
     }
 
+    /// Makes a bare repository `NAME.git` with one commit of these files on branch `main`, served over https and ssh.
+    ///
+    /// # Panics
+    /// When git is missing or fails.
+    pub fn make_git_repository(&self, name: &str, files: &[(&str, &str)]) {
+        let bare = self.git_root().join(format!("{name}.git"));
+        let work = self.directory.join(format!("{name}.work"));
+        let git = |arguments: &[&str]| {
+            let mut command = Command::new(system_tool("git").expect("git is installed"));
+            command.args([
+                "-c",
+                "user.name=Tester",
+                "-c",
+                "user.email=tester@example.com",
+                "-c",
+                "init.defaultBranch=main",
+            ]);
+            command
+                .args(arguments)
+                .env("GIT_CONFIG_NOSYSTEM", "1")
+                .env("HOME", "/nonexistent")
+                .stdout(Stdio::null());
+            let output = command.output().expect("git can be started");
+            assert!(
+                output.status.success(),
+                "git {arguments:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        };
+        let (bare_text, work_text) = (bare.to_string_lossy(), work.to_string_lossy());
+        git(&["init", "--quiet", &work_text]);
+        for (path, text) in files {
+            let path = work.join(path);
+            std::fs::create_dir_all(path.parent().expect("a file has a parent"))
+                .expect("the world's directory is writable");
+            std::fs::write(path, text).expect("the world's directory is writable");
+        }
+        git(&["-C", &work_text, "add", "."]);
+        git(&[
+            "-C",
+            &work_text,
+            "commit",
+            "--quiet",
+            "--message",
+            "first commit",
+        ]);
+        git(&["clone", "--quiet", "--bare", &work_text, &bare_text]);
+        std::fs::remove_dir_all(&work).expect("the world's directory is writable");
+        if self.is_root {
+            config::chown_tree(&bare, &config::service_user(true));
+        }
+    }
+
+    /// The value for `GIT_SSH_COMMAND` that uses the world's key and knows its host key.
+    #[must_use]
+    pub fn ssh_command(&self) -> String {
+        format!(
+            "ssh -F none -o IdentitiesOnly=yes -o BatchMode=yes -o UserKnownHostsFile={} -i {}",
+            self.ssh_known_hosts_path().display(),
+            self.ssh_key_path().display()
+        )
+    }
+
     /// Says what one listener saw; `listener` is `ADDRESS:PORT` (TCP) or `udp ADDRESS:PORT`.
     ///
     /// Everything that had connected before the call is counted. A listener that saw nothing gives zeros.

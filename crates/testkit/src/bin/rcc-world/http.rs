@@ -53,14 +53,26 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// When not empty, sent instead of the body: one chunk after the other, each flushed.
+    pub(crate) chunks: Vec<Vec<u8>>,
 }
 
 impl Response {
     pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        let headers = vec![("content-type".to_owned(), content_type.to_owned())];
         Self {
             status,
-            headers: vec![("content-type".to_owned(), content_type.to_owned())],
+            headers,
             body: body.into(),
+            chunks: Vec::new(),
+        }
+    }
+
+    /// An answer that comes piece by piece.
+    pub(crate) fn stream(content_type: &str, chunks: Vec<Vec<u8>>) -> Self {
+        Self {
+            chunks,
+            ..Self::new(200, content_type, "")
         }
     }
 
@@ -272,11 +284,30 @@ fn write_response(
     for (name, value) in &response.headers {
         bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
+    if !response.chunks.is_empty() {
+        bytes.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
+        return write_chunks(stream, &bytes, &response.chunks);
+    }
     bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", response.body.len()).as_bytes());
     if !is_head {
         bytes.extend_from_slice(&response.body);
     }
     stream.write_all(&bytes)?;
+    stream.flush()?;
+    Ok(())
+}
+
+/// Sends a head and a chunked body (RFC 9112 7.1).
+fn write_chunks(stream: &mut impl Write, head: &[u8], chunks: &[Vec<u8>]) -> Result<(), Failure> {
+    stream.write_all(head)?;
+    for chunk in chunks {
+        let mut bytes = format!("{:x}\r\n", chunk.len()).into_bytes();
+        bytes.extend_from_slice(chunk);
+        bytes.extend_from_slice(b"\r\n");
+        stream.write_all(&bytes)?;
+        stream.flush()?;
+    }
+    stream.write_all(b"0\r\n\r\n")?;
     stream.flush()?;
     Ok(())
 }

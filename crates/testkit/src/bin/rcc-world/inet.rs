@@ -33,7 +33,7 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     let listeners = Arc::new(Listeners::default());
     let wiretap = Arc::new(Wiretap::start()?);
     let authority = Arc::new(Authority::make(&directory.join("public/ca.pem"))?);
-    let site = services::inet_site(directory, &setup, &counters)?;
+    let site = services::inet_site(directory, &setup, &counters);
     let server = Arc::new(Server {
         counters: Arc::clone(&counters),
         authority,

@@ -7,16 +7,20 @@
     reason = "development only: a world whose invariants break must die loudly, its log reaches the test"
 )]
 
+mod archive;
 mod ask;
 mod control;
 mod counters;
+mod git;
 mod host;
 mod http;
 mod inet;
 mod init;
 mod job;
+mod messages;
 mod network;
 mod processes;
+mod registry;
 mod services;
 mod sockets;
 mod strange_dns;

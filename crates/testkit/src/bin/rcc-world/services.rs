@@ -17,7 +17,10 @@ use rcc_testkit::world::{Setup, zone};
 
 use crate::Failure;
 use crate::counters::Counters;
+use crate::git::GitSite;
 use crate::http::{Request, Response, who_am_i};
+use crate::messages;
+use crate::registry::Registry;
 
 /// How long a program may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -49,9 +52,37 @@ pub(crate) fn plain_site() -> Arc<dyn Site> {
     Arc::new(PlainSite)
 }
 
+/// The sites of the inet side, told apart by the Host header.
+#[derive(Debug)]
+struct InetSite {
+    counters: Arc<Counters>,
+    git: GitSite,
+    registry: Registry,
+}
+
+impl Site for InetSite {
+    fn answer(&self, request: &Request) -> Response {
+        match request.host() {
+            "api.agent.example" => messages::answer(request, &self.counters),
+            "git.example" => self.git.answer(request),
+            "registry.example" => self.registry.answer(request),
+            _ => who_am_i(request),
+        }
+    }
+}
+
 /// The sites of the inet side.
-pub(crate) fn inet_site(_: &Path, _: &Setup, _: &Arc<Counters>) -> Result<Arc<dyn Site>, Failure> {
-    Ok(Arc::new(PlainSite))
+pub(crate) fn inet_site(
+    directory: &Path,
+    setup: &Setup,
+    counters: &Arc<Counters>,
+) -> Arc<dyn Site> {
+    let git = GitSite::new(directory, setup);
+    Arc::new(InetSite {
+        counters: Arc::clone(counters),
+        git,
+        registry: Registry::make(),
+    })
 }
 
 /// Begins a command that becomes the service user and then runs `program`.
@@ -138,7 +169,7 @@ pub(crate) fn start_sshd(directory: &Path, setup: &Setup) -> Result<Option<Child
     std::fs::write(service.join("authorized_keys"), public(&user_key)?)?;
     std::fs::write(
         directory.join("public/known_hosts"),
-        format!("git.example,{GIT_V4} {}", public(&host_key)?),
+        format!("git.example,{GIT_V4},2001:db8::41 {}", public(&host_key)?),
     )?;
     if setup.is_root {
         use std::os::unix::fs::chown;
@@ -150,14 +181,15 @@ pub(crate) fn start_sshd(directory: &Path, setup: &Setup) -> Result<Option<Child
         chown(&user_key, Some(setup.user.uid), Some(setup.user.gid))?;
     }
     let config = service.join("sshd_config");
-    let git_root = directory.join("git");
+    let command = service.join("ssh_command");
+    std::fs::write(&command, ssh_command(&directory.join("git")))?;
     let text = format!(
         "Port {SSH_PORT}\nHostKey {}\nAuthorizedKeysFile {}\nUsePAM no\nStrictModes no\nPidFile none\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nUseDNS no\nAllowTcpForwarding no\nX11Forwarding no\n\
-         PrintMotd no\nPrintLastLog no\nSetEnv RCC_GIT_ROOT={}\n",
+         PrintMotd no\nPrintLastLog no\nForceCommand /bin/sh {}\n",
         host_key.display(),
         service.join("authorized_keys").display(),
-        git_root.display(),
+        command.display(),
     );
     std::fs::write(&config, text)?;
     let child = as_service_user(setup, &program)
@@ -166,6 +198,19 @@ pub(crate) fn start_sshd(directory: &Path, setup: &Setup) -> Result<Option<Child
         .stderr(std::fs::File::create(service.join("sshd.log"))?)
         .spawn()?;
     wait_until_it_listens(child, GIT_V4.into(), SSH_PORT, "sshd").map(Some)
+}
+
+/// What runs for every ssh session: git commands with paths below the root, and other commands as they are.
+fn ssh_command(root: &Path) -> String {
+    format!(
+        "case $SSH_ORIGINAL_COMMAND in\n\
+         \"git-upload-pack '/\"*|\"git-receive-pack '/\"*)\n\
+         path=${{SSH_ORIGINAL_COMMAND#*\\'/}}\n\
+         exec \"${{SSH_ORIGINAL_COMMAND%% *}}\" '{}'/\"${{path%\\'}}\";;\n\
+         *) exec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\";;\n\
+         esac\n",
+        root.display()
+    )
 }
 
 /// Connects until it works; ends early when the program does.
