@@ -54,8 +54,8 @@ fn facts() -> HostFacts {
         resolved: BTreeMap::from([
             (path("~/data"), (path("/home/ann/data"), EntryKind::Directory)),
             (path("notes.txt"), (path("/home/ann/git/demo/notes.txt"), EntryKind::File)),
-            (path("/proc"), (path("/proc"), EntryKind::Directory)),
-            (path("/home"), (path("/home"), EntryKind::Directory)),
+            (path("~/link"), (path("/proc"), EntryKind::Directory)),
+            (path("~/up"), (path("/home"), EntryKind::Directory)),
             (path("/srv/pipe"), (path("/srv/pipe"), EntryKind::Other)),
             (path("/var/lib/x"), (path("/run/x"), EntryKind::Directory)),
         ]),
@@ -110,8 +110,8 @@ fn a_secret_of_the_callers_environment_is_not_in_any_plan() {
 #[test]
 fn what_would_undo_the_sandbox_is_refused() {
     for (setting, named, part) in [
-        ("rw", "/proc", "belongs to the kernel"),
-        ("readonly", "/home", "contains the home directory"),
+        ("rw", "~/link", "belongs to the kernel"),
+        ("readonly", "~/up", "contains the home directory"),
         ("rw", "/var/lib/x", "sockets of host services"),
     ] {
         let error = plan(&policy(&format!("[files]\n{setting} = ['{named}']")), None, &facts(), &request()).unwrap_err();
