@@ -18,13 +18,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use namespaces::{Namespace, in_new_namespaces, skip};
+use namespaces::{Namespace, in_new_namespaces};
 use rcc_sys::netlink::router::{self, AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig};
 use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket, interface_addresses};
 use rcc_sys::socket::{
     IpFamilies, recv_with_original_destination, send_from, transparent_tcp_listener,
     transparent_udp_socket,
 };
+use rcc_testkit::require;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -525,6 +526,9 @@ fn refusals_name_the_message_and_carry_the_kernels_words() {
 
 #[test]
 fn the_addresses_of_a_namespace_are_all_listed() {
+    if !require("ip") {
+        return;
+    }
     in_new_namespaces("the_addresses_of_a_namespace_are_all_listed", || {
         let route = RouteSocket::open().unwrap();
         assert_eq!(interface_addresses(&route).unwrap(), [] as [IpAddr; 0]);
@@ -542,11 +546,9 @@ fn the_addresses_of_a_namespace_are_all_listed() {
                     "dev",
                     "lo",
                 ])
-                .status();
-            match status {
-                Ok(status) => assert!(status.success()),
-                Err(error) => return skip("iproute2", &format!("ip(8): {error}")),
-            }
+                .status()
+                .unwrap();
+            assert!(status.success());
         }
         assert_eq!(interface_addresses(&route).unwrap().len(), 4 + 256);
         drop(agent);
@@ -572,12 +574,15 @@ fn a_descriptor_that_is_no_namespace_is_refused() {
 
 #[test]
 fn the_rules_are_those_of_the_golden_file() {
+    if !require("nft") {
+        return;
+    }
     in_new_namespaces("the_rules_are_those_of_the_golden_file", || {
         let agent = configured();
-        let output = match Command::new("nft").args(["list", "ruleset"]).output() {
-            Ok(output) => output,
-            Err(error) => return skip("nft", &format!("nft(8): {error}")),
-        };
+        let output = Command::new("nft")
+            .args(["list", "ruleset"])
+            .output()
+            .unwrap();
         assert!(
             output.status.success(),
             "{}",

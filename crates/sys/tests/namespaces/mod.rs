@@ -4,7 +4,7 @@
 //! binary again below `unshare(1)`, asking for itself alone; inside, it has every capability over a new user and a
 //! new network namespace, which plays the router's. The agent's namespace is made there by a thread.
 //!
-//! Must not: let a missing feature pass for success. A skip is printed; `RCC_TEST_REQUIRE` makes it a failure.
+//! Must not: let a missing feature pass for success.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use rcc_testkit::require;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 const INSIDE: &str = "RCC_TEST_INSIDE_NAMESPACES";
@@ -24,17 +25,10 @@ pub(crate) fn in_new_namespaces(name: &str, scenario: impl FnOnce()) {
         scenario();
         return;
     }
-    let arguments = ["--user", "--map-root-user", "--net", "--"];
-    let possible = Command::new("unshare")
-        .args(arguments)
-        .arg("true")
-        .stdin(Stdio::null())
-        .output();
-    match possible {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return skip("userns", String::from_utf8_lossy(&output.stderr).trim()),
-        Err(error) => return skip("userns", &format!("unshare(1): {error}")),
+    if !require("userns") {
+        return;
     }
+    let arguments = ["--user", "--map-root-user", "--net", "--"];
     let output = Command::new("unshare")
         .args(arguments)
         .arg(std::env::current_exe().unwrap())
@@ -54,18 +48,6 @@ pub(crate) fn in_new_namespaces(name: &str, scenario: impl FnOnce()) {
         text.contains("1 passed"),
         "{name} did not run inside its namespaces"
     );
-}
-
-/// Counts a skip, or fails when the feature is required.
-pub(crate) fn skip(feature: &str, reason: &str) {
-    let required = std::env::var("RCC_TEST_REQUIRE").unwrap_or_default();
-    assert!(
-        !required
-            .split(',')
-            .any(|entry| entry.split(':').next() == Some(feature)),
-        "{feature} is required by RCC_TEST_REQUIRE: {reason}"
-    );
-    println!("SKIPPED: {feature}: {reason}");
 }
 
 /// A network namespace with a thread that lives in it.
