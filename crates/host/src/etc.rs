@@ -4,10 +4,14 @@
 //! are too open. A root caller passes every permission check, so for root every entry that "others" may not read is
 //! hidden. Must not follow links: a link's target is judged where it lies.
 
+use std::ffi::{CStr, CString, OsStr};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rcc_plan::EtcFacts;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 
 /// Well-known holders of password hashes, private keys and credentials, relative to `/etc`.
 const SECRETS: &[&str] = &[
@@ -84,7 +88,10 @@ fn facts_below(etc: &Path, uid: u32) -> EtcFacts {
         .collect();
     if uid == 0 {
         let mut left = ENTRY_LIMIT;
-        hidden_from_others(etc, Path::new(""), 0, &mut left, &mut secrets);
+        match CString::new(etc.as_os_str().as_bytes()) {
+            Ok(name) => hidden_from_others(CWD, &name, Path::new(""), 0, &mut left, &mut secrets),
+            Err(_) => secrets.push(PathBuf::new()),
+        }
     }
     secrets.sort();
     secrets.dedup();
@@ -104,30 +111,37 @@ fn facts_below(etc: &Path, uid: u32) -> EtcFacts {
     }
 }
 
-/// Collects entries below `base/relative` that others may not read.
+/// Collects entries of one directory and below that others may not read.
+///
+/// One of the costlier parts of a start: hence relative to descriptors, and one look at each entry.
 fn hidden_from_others(
-    base: &Path,
+    parent: BorrowedFd<'_>,
+    name: &CStr,
     relative: &Path,
     depth: usize,
     left: &mut usize,
     found: &mut Vec<PathBuf>,
 ) {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-    let listing =
-        rustix::fs::openat(CWD, base.join(relative), flags, Mode::empty()).and_then(Dir::new);
-    let Ok(mut listing) = listing else {
-        // What cannot be listed cannot be judged; hidden unless it is /etc itself, which the plan then shows empty.
+    let Ok(directory) = rustix::fs::openat(parent, name, flags, Mode::empty()) else {
+        // What cannot be listed cannot be judged.
         found.push(relative.to_owned());
         return;
     };
-    while let Some(Ok(entry)) = listing.next() {
-        let name = Path::new(std::ffi::OsStr::new(to_os(entry.file_name().to_bytes())));
-        if name == Path::new(".") || name == Path::new("..") {
+    let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+    let mut listing = RawDir::new(&directory, &mut buffer);
+    while let Some(entry) = listing.next() {
+        let Ok(entry) = entry else {
+            found.push(relative.to_owned());
+            return;
+        };
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        let path = relative.join(name);
+        let path = || relative.join(OsStr::from_bytes(name.to_bytes()));
         if *left == 0 || depth >= DEPTH_LIMIT {
-            found.push(path);
+            found.push(path());
             continue;
         }
         *left -= 1;
@@ -135,23 +149,18 @@ fn hidden_from_others(
         if entry.file_type() == FileType::Symlink {
             continue;
         }
-        let Ok(status) = rustix::fs::statat(CWD, base.join(&path), AtFlags::SYMLINK_NOFOLLOW)
-        else {
+        let Ok(status) = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
             continue;
         };
         match FileType::from_raw_mode(status.st_mode) {
             FileType::Symlink => {}
             FileType::Directory if status.st_mode & 0o005 == 0o005 => {
-                hidden_from_others(base, &path, depth + 1, left, found);
+                hidden_from_others(directory.as_fd(), name, &path(), depth + 1, left, found);
             }
             FileType::RegularFile if status.st_mode & 0o004 != 0 => {}
-            _ => found.push(path),
+            _ => found.push(path()),
         }
     }
-}
-
-fn to_os(bytes: &[u8]) -> &std::ffi::OsStr {
-    std::os::unix::ffi::OsStrExt::from_bytes(bytes)
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ use rcc_plan::{EntryKind, HostFacts, PathToolchain, ProjectFacts, ProtectedEntry
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 
 use crate::user::Account;
-use crate::{Directories, Project, Surroundings, addresses, etc, project, root, toolchains_on_path};
+use crate::{
+    Directories, Project, Surroundings, addresses, etc, project, root, toolchains_on_path,
+};
 
 /// What the caller wants facts about.
 #[derive(Debug)]
@@ -54,7 +56,11 @@ pub enum HostError {
         source: std::io::Error,
     },
     /// A path in the project leads out of it: the agent of an earlier run could have put a link there.
-    #[error("{} leads out of the project, to {}", rcc_plan::escape(path), rcc_plan::escape(target))]
+    #[error(
+        "{} leads out of the project, to {}",
+        rcc_plan::escape(path),
+        rcc_plan::escape(target)
+    )]
     Escape {
         /// As written in the policy.
         path: PathBuf,
@@ -143,7 +149,10 @@ fn resolve(
         let absolute = project.join(expand_home(path, home));
         match std::fs::canonicalize(&absolute) {
             Ok(target) if absolute.starts_with(project) && !target.starts_with(project) => {
-                return Err(HostError::Escape { path: path.clone(), target });
+                return Err(HostError::Escape {
+                    path: path.clone(),
+                    target,
+                });
             }
             Ok(canonical) => {
                 if let Some(kind) = root::kind(&canonical) {
@@ -155,7 +164,12 @@ fn resolve(
                     error.kind(),
                     std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
                 ) => {}
-            Err(source) => return Err(HostError::Resolve { path: path.clone(), source }),
+            Err(source) => {
+                return Err(HostError::Resolve {
+                    path: path.clone(),
+                    source,
+                });
+            }
         }
     }
     Ok(found)
@@ -305,7 +319,10 @@ mod tests {
         let list = names(&["~/link", "~/missing", "~", "~/real/", "data", "."]);
         let found = resolve(&list, &home, &project).unwrap();
 
-        assert_eq!(found[Path::new("~/link")], (home.join("real"), EntryKind::Directory));
+        assert_eq!(
+            found[Path::new("~/link")],
+            (home.join("real"), EntryKind::Directory)
+        );
         assert_eq!(found[Path::new("~")].0, home);
         assert_eq!(found[Path::new("data")].0, project.join("data"));
         assert_eq!(found[Path::new(".")].0, project);
@@ -321,9 +338,15 @@ mod tests {
         std::fs::create_dir_all(&project).unwrap();
         std::fs::create_dir(home.join("keys")).unwrap();
         symlink("../keys", project.join("data")).unwrap();
-        for name in [PathBuf::from("data"), project.join("data"), "~/project/data".into()] {
+        for name in [
+            PathBuf::from("data"),
+            project.join("data"),
+            "~/project/data".into(),
+        ] {
             let error = resolve(&[name], &home, &project).unwrap_err();
-            assert!(matches!(error, HostError::Escape { target, .. } if target == home.join("keys")));
+            assert!(
+                matches!(error, HostError::Escape { target, .. } if target == home.join("keys"))
+            );
         }
         std::fs::remove_dir_all(home).unwrap();
     }

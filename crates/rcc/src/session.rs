@@ -5,9 +5,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 
-use rcc_host::{ImportError, Project, Question, agent_home, discover, gather};
+use rcc_host::{ImportError, Project, Question, agent_home, discover, gather, git_layout};
 use rcc_plan::{HostFacts, Plan, PlanError, Request, Streams, plan};
 use rcc_spec::{AgentPreset, PROTECTED_NAMES, Policy, ProtectedClass, ProtectedPlace};
 
@@ -229,7 +230,7 @@ fn plan_for(
         project,
         agent_home,
         environment: context.environment,
-        protected: &protected_names(preset),
+        protected: &protected_names(project, preset),
         named: &named,
         toolchains: needs.toolchains,
     })?;
@@ -337,22 +338,25 @@ fn open_home(
 }
 
 /// Names in the project that are to be made read-only if they exist, parents before children.
-fn protected_names(preset: Option<&AgentPreset>) -> Vec<PathBuf> {
-    let fixed = PROTECTED_NAMES
+fn protected_names(project: &Project, preset: Option<&AgentPreset>) -> Vec<PathBuf> {
+    let git = git_layout(project.directory.as_fd());
+    let mut names = git.pointers;
+    for name in PROTECTED_NAMES
         .iter()
         .filter(|name| name.class == ProtectedClass::ReadOnly)
-        .map(|name| match name.place {
-            ProtectedPlace::Top | ProtectedPlace::Anywhere => {
-                PathBuf::from(name.path.trim_end_matches('/'))
+    {
+        let path = name.path.trim_end_matches('/');
+        match name.place {
+            ProtectedPlace::Top | ProtectedPlace::Anywhere => names.push(path.into()),
+            ProtectedPlace::GitDirectory => {
+                names.extend(git.directories.iter().map(|directory| directory.join(path)))
             }
-            ProtectedPlace::GitDirectory => Path::new(".git").join(name.path.trim_end_matches('/')),
-        });
+        }
+    }
     let own = preset
         .into_iter()
         .flat_map(|preset| &preset.project_protected);
-    let mut names: Vec<PathBuf> = fixed
-        .chain(own.map(|path| PathBuf::from(path.path.relative())))
-        .collect();
+    names.extend(own.map(|path| PathBuf::from(path.path.relative())));
     names.sort();
     names.dedup();
     names

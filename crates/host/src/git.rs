@@ -1,0 +1,237 @@
+//! The git directories of a project: its own, those of its submodules and of its linked worktrees (gitrepository-layout(5)).
+//!
+//! Everything in them is hostile input: an earlier agent had them. Look-ups go below the project's descriptor, follow no
+//! link, and are bounded. Must not run git, and must not interpret its configuration beyond one path.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+
+use crate::files::{Links, read_below};
+
+/// Most git directories looked at; a project with more is still protected at its top.
+const DIRECTORY_LIMIT: usize = 256;
+/// Most directory entries looked at while searching them.
+const ENTRY_LIMIT: usize = 20_000;
+/// Deepest submodule name, in components (`.git/modules/a/b`), nested submodules included.
+const DEPTH_LIMIT: usize = 12;
+/// Largest configuration of a submodule that is read, in bytes.
+const CONFIG_LIMIT_BYTES: usize = 64 << 10;
+
+/// Where the repositories of a project keep what git executes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GitLayout {
+    /// Git directories, relative to the project, `.git` first.
+    pub directories: Vec<PathBuf>,
+    /// `.git` files that point to a git directory: of a linked worktree, and of checked-out submodules.
+    pub pointers: Vec<PathBuf>,
+}
+
+/// Finds the git directories of a project.
+#[must_use]
+pub fn git_layout(project: BorrowedFd<'_>) -> GitLayout {
+    let mut layout = GitLayout::default();
+    match kind(project, Path::new(".git")) {
+        Some(FileType::RegularFile) => layout.pointers.push(".git".into()),
+        Some(FileType::Directory) => {
+            layout.directories.push(".git".into());
+            let mut left = ENTRY_LIMIT;
+            search(
+                project,
+                Path::new(".git/modules"),
+                0,
+                &mut left,
+                &mut layout.directories,
+            );
+            search(
+                project,
+                Path::new(".git/worktrees"),
+                0,
+                &mut left,
+                &mut layout.directories,
+            );
+            let modules = layout
+                .directories
+                .iter()
+                .filter(|path| path.starts_with(".git/modules"));
+            layout.pointers = modules
+                .filter_map(|module| checkout(project, module))
+                .collect();
+        }
+        _ => {}
+    }
+    layout
+}
+
+/// Adds the git directories below one that only holds such.
+fn search(
+    project: BorrowedFd<'_>,
+    path: &Path,
+    depth: usize,
+    left: &mut usize,
+    found: &mut Vec<PathBuf>,
+) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let Ok(directory) = rustix::fs::openat2(project, path, flags, Mode::empty(), resolve) else {
+        return;
+    };
+    let Ok(listing) = Dir::read_from(&directory) else {
+        return;
+    };
+    for entry in listing.flatten() {
+        if *left == 0 || found.len() >= DIRECTORY_LIMIT {
+            return;
+        }
+        *left -= 1;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") || entry.file_type() == FileType::RegularFile {
+            continue;
+        }
+        let below = path.join(OsStr::from_bytes(name.to_bytes()));
+        if kind(
+            directory.as_fd(),
+            Path::new(OsStr::from_bytes(name.to_bytes())),
+        ) != Some(FileType::Directory)
+        {
+            continue;
+        }
+        if kind(project, &below.join("HEAD")).is_some() {
+            found.push(below.clone());
+            // Submodules of a submodule.
+            if depth < DEPTH_LIMIT {
+                search(project, &below.join("modules"), depth + 1, left, found);
+            }
+        } else if depth < DEPTH_LIMIT {
+            // A submodule's name may have slashes.
+            search(project, &below, depth + 1, left, found);
+        }
+    }
+}
+
+/// The `.git` file in the checkout of a submodule, from the one path that its configuration holds.
+fn checkout(project: BorrowedFd<'_>, module: &Path) -> Option<PathBuf> {
+    let config = read_below(
+        project,
+        Path::new(""),
+        &module.join("config"),
+        CONFIG_LIMIT_BYTES,
+        Links::Refuse,
+    )
+    .ok()??;
+    let worktree = config.text.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        key.trim()
+            .eq_ignore_ascii_case("worktree")
+            .then(|| value.trim().trim_matches('"'))
+    })?;
+    let mut path = PathBuf::new();
+    for part in module.join(worktree).components() {
+        match part {
+            Component::Normal(part) => path.push(part),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                if !path.pop() {
+                    return None;
+                }
+            }
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    let pointer = path.join(".git");
+    (kind(project, &pointer) == Some(FileType::RegularFile)).then_some(pointer)
+}
+
+/// What a path below the descriptor is, if no link has to be followed to it.
+fn kind(directory: BorrowedFd<'_>, path: &Path) -> Option<FileType> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let opened = rustix::fs::openat2(directory, path, flags, Mode::empty(), resolve).ok()?;
+    let status = rustix::fs::statat(opened, "", AtFlags::EMPTY_PATH).ok()?;
+    Some(FileType::from_raw_mode(status.st_mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn project(name: &str, files: &[(&str, &str)]) -> (PathBuf, std::fs::File) {
+        let path = std::env::temp_dir().join(format!("rcc-git-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        for (file, content) in files {
+            let file = path.join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, content).unwrap();
+        }
+        let directory = std::fs::File::open(&path).unwrap();
+        (path, directory)
+    }
+
+    fn paths(list: &[&str]) -> Vec<PathBuf> {
+        list.iter().map(PathBuf::from).collect()
+    }
+
+    #[test]
+    fn submodules_and_worktrees_are_found_with_their_checkouts() {
+        let (path, directory) = project(
+            "layout",
+            &[
+                (".git/HEAD", ""),
+                (".git/modules/lib/HEAD", ""),
+                (
+                    ".git/modules/lib/config",
+                    "[core]\n\tworktree = ../../../vendor/lib\n",
+                ),
+                (".git/modules/lib/modules/inner/HEAD", ""),
+                (".git/modules/group/name/HEAD", ""),
+                (".git/modules/escape/HEAD", ""),
+                (
+                    ".git/modules/escape/config",
+                    "[core]\n\tworktree = ../../../../../etc\n",
+                ),
+                (".git/worktrees/side/HEAD", ""),
+                ("vendor/lib/.git", "gitdir: ../../.git/modules/lib\n"),
+            ],
+        );
+        let mut layout = git_layout(directory.as_fd());
+        layout.directories.sort();
+        assert_eq!(
+            layout.directories,
+            paths(&[
+                ".git",
+                ".git/modules/escape",
+                ".git/modules/group/name",
+                ".git/modules/lib",
+                ".git/modules/lib/modules/inner",
+                ".git/worktrees/side",
+            ])
+        );
+        assert_eq!(layout.pointers, paths(&["vendor/lib/.git"]));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_linked_worktree_has_a_pointer_and_a_link_is_nothing() {
+        let (path, directory) = project("pointer", &[(".git", "gitdir: /elsewhere\n")]);
+        assert_eq!(git_layout(directory.as_fd()).pointers, paths(&[".git"]));
+        std::fs::remove_file(path.join(".git")).unwrap();
+        symlink("/", path.join(".git")).unwrap();
+        assert_eq!(git_layout(directory.as_fd()), GitLayout::default());
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn links_in_the_git_directory_are_not_followed() {
+        let (path, directory) = project("links", &[(".git/HEAD", ""), ("outside/x/HEAD", "")]);
+        symlink("../outside", path.join(".git/modules")).unwrap();
+        std::fs::create_dir(path.join(".git/worktrees")).unwrap();
+        symlink("../../outside/x", path.join(".git/worktrees/x")).unwrap();
+        assert_eq!(git_layout(directory.as_fd()).directories, paths(&[".git"]));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}
