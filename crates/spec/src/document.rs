@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{PolicyError, Position, Problem, nearest};
-use crate::origin::{Origin, SourceName, Sourced};
+use crate::origin::{Origin, SourceKind, SourceName, Sourced};
 use crate::text::shorten;
 
 /// Largest file that is read, in bytes; long lists of rules belong in rule files.
@@ -253,8 +253,8 @@ impl<'d, 't> Value<'d, 't> {
 
     /// The place of the value, for a file that is itself a preset: the preset is what the user knows.
     pub(crate) fn preset_origin(&self, name: &str) -> Origin {
-        match self.document.source {
-            SourceName::Preset(_) => Origin::preset(name),
+        match self.document.source.kind() {
+            SourceKind::Preset(_) => Origin::preset(name),
             _ => self.origin(),
         }
     }

@@ -116,6 +116,11 @@ impl HostName {
         }
     }
 
+    /// Wraps a text that was a host name before.
+    pub(crate) fn from_canonical(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
     /// Returns the canonical text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -226,3 +231,6 @@ impl From<HostName> for String {
         name.0.as_ref().to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,7 @@ pub use error::{PolicyError, Position, Problem};
 pub use host::{HostError, HostName, LABEL_MAX_BYTES, NAME_MAX_BYTES};
 pub use merge::{Layers, merge};
 pub use network::{NetworkMode, NetworkPolicy};
-pub use origin::{Origin, SourceName, Sourced};
+pub use origin::{Origin, SourceKind, SourceName, Sourced};
 pub use path::{PathBase, PathError, PathSpec};
 pub use policy::{
     AgentPolicy, DEFAULT_TMP_SIZE, EnvPolicy, EnvSetting, FilesPolicy, HardeningPolicy, Policy,

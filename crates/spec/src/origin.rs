@@ -8,37 +8,53 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The thing that said something: a file, a flag, a preset, or rcc itself.
+/// What kind of thing said something, and its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SourceName {
+pub enum SourceKind {
     /// rcc's own default.
     Default,
     /// A command line flag, with its dashes: `--allow`.
-    Flag(Arc<str>),
+    Flag(Box<str>),
     /// A file, as the user would name it: `rcc.toml`, `/etc/rcc/config.toml`.
-    File(Arc<str>),
+    File(Box<str>),
     /// The agent preset of this name.
-    Preset(Arc<str>),
+    Preset(Box<str>),
 }
 
+/// The thing that said something: a file, a flag, a preset, or rcc itself.
+///
+/// One pointer wide and cheap to clone, because each of a million rules has one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "SourceKind", into = "SourceKind")]
+pub struct SourceName(Option<Arc<SourceKind>>);
+
 impl SourceName {
+    /// rcc's own defaults.
+    pub const DEFAULT: Self = Self(None);
+
     /// Names a file.
     #[must_use]
     pub fn file(name: &str) -> Self {
-        Self::File(Arc::from(name))
+        SourceKind::File(name.into()).into()
     }
 
     /// Names a command line flag.
     #[must_use]
     pub fn flag(name: &str) -> Self {
-        Self::Flag(Arc::from(name))
+        SourceKind::Flag(name.into()).into()
     }
 
     /// Names an agent preset.
     #[must_use]
     pub fn preset(name: &str) -> Self {
-        Self::Preset(Arc::from(name))
+        SourceKind::Preset(name.into()).into()
+    }
+
+    /// The kind and the name.
+    #[must_use]
+    pub fn kind(&self) -> &SourceKind {
+        self.0.as_deref().unwrap_or(&SourceKind::Default)
     }
 
     /// Makes the origin of line `line` (counted from 1; 0 means "no line") of this source.
@@ -51,13 +67,26 @@ impl SourceName {
     }
 }
 
+impl From<SourceKind> for SourceName {
+    fn from(kind: SourceKind) -> Self {
+        // One form for each value, so that comparing works.
+        Self((kind != SourceKind::Default).then(|| Arc::new(kind)))
+    }
+}
+
+impl From<SourceName> for SourceKind {
+    fn from(name: SourceName) -> Self {
+        name.kind().clone()
+    }
+}
+
 impl fmt::Display for SourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::Flag(name) => write!(f, "flag {name}"),
-            Self::File(name) => f.write_str(name),
-            Self::Preset(name) => write!(f, "preset {name}"),
+        match self.kind() {
+            SourceKind::Default => f.write_str("default"),
+            SourceKind::Flag(name) => write!(f, "flag {name}"),
+            SourceKind::File(name) => f.write_str(name),
+            SourceKind::Preset(name) => write!(f, "preset {name}"),
         }
     }
 }
@@ -76,7 +105,7 @@ pub struct Origin {
 impl Origin {
     /// The origin of rcc's own defaults.
     pub const DEFAULT: Self = Self {
-        source: SourceName::Default,
+        source: SourceName::DEFAULT,
         line: None,
     };
 
@@ -101,9 +130,9 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.source, self.line) {
-            (SourceName::File(name), Some(line)) => write!(f, "{name}:{line}"),
-            (source, _) => source.fmt(f),
+        match (self.source.kind(), self.line) {
+            (SourceKind::File(name), Some(line)) => write!(f, "{name}:{line}"),
+            _ => self.source.fmt(f),
         }
     }
 }

@@ -219,3 +219,106 @@ impl From<PathSpec> for String {
         path.text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn bases_and_canonical_form() {
+        for (text, base, relative, shown) in [
+            ("/", PathBase::Root, "", "/"),
+            ("/usr//lib/./x/", PathBase::Root, "usr/lib/x", "/usr/lib/x"),
+            ("~", PathBase::Home, "", "~"),
+            ("~/", PathBase::Home, "", "~"),
+            ("~/git/", PathBase::Home, "git", "~/git"),
+            ("data", PathBase::Project, "data", "data"),
+            ("./data", PathBase::Project, "data", "data"),
+            (".", PathBase::Project, "", "."),
+            (".env", PathBase::Project, ".env", ".env"),
+            ("./~", PathBase::Project, "~", "./~"),
+            ("./~x/y", PathBase::Project, "~x/y", "./~x/y"),
+            ("a b/ü", PathBase::Project, "a b/ü", "a b/ü"),
+        ] {
+            let path = PathSpec::parse(text).unwrap();
+            assert_eq!(
+                (path.base(), path.relative(), path.as_str()),
+                (base, relative, shown),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_path() {
+        for bad in [
+            "",
+            "..",
+            "a/../b",
+            "/..",
+            "~/..",
+            "~user/x",
+            "~user",
+            "a\0b",
+            "a\nb",
+            "a\u{1b}[0m",
+            "a\u{85}b",
+        ] {
+            assert!(PathSpec::parse(bad).is_err(), "{bad:?} was accepted");
+        }
+        assert_eq!(
+            PathSpec::parse(&"a".repeat(4096)),
+            Err(PathError::TooLong { length: 4096 })
+        );
+    }
+
+    #[test]
+    fn grants_have_limits() {
+        for bad in [
+            "/",
+            "//",
+            "/.",
+            "~",
+            "~/",
+            "/home",
+            "/root",
+            "/proc",
+            "/proc/self",
+            "/sys/fs",
+            "/dev",
+            "/dev/shm",
+            "/tmp",
+            "/run",
+            "*",
+            "/data/*.x",
+        ] {
+            assert!(PathSpec::parse_grant(bad).is_err(), "{bad:?} was accepted");
+        }
+        for good in [
+            "~/git",
+            "/opt/data",
+            "/home/user/data",
+            "/tmp/x",
+            "/run/x",
+            "vendor",
+            "/processed",
+            "/root/x",
+        ] {
+            assert!(PathSpec::parse_grant(good).is_ok(), "{good:?} was refused");
+        }
+        assert!(PathSpec::parse("**/*.key").is_ok_and(|path| path.has_wildcard()));
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_is_stable(text in "[~./a-b]{1,12}") {
+            if let Ok(path) = PathSpec::parse(&text) {
+                prop_assert_eq!(PathSpec::parse(path.as_str()), Ok(path.clone()));
+                prop_assert!(!path.relative().split('/').any(|part| part == ".."));
+                prop_assert!(!path.relative().starts_with('/'));
+            }
+        }
+    }
+}

@@ -123,7 +123,15 @@ pub enum PortsError {
 /// The default, 80 and 443, takes no memory: most rules have it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Ports(Option<Box<[PortRange]>>);
+pub struct Ports(Form);
+
+/// The sets that most rules have are words; each set has one form, so that comparing works.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Form {
+    Nothing,
+    Web,
+    Ranges(Box<[PortRange]>),
+}
 
 const DEFAULT_RANGES: [PortRange; 2] = [
     PortRange {
@@ -139,21 +147,18 @@ const DEFAULT_RANGES: [PortRange; 2] = [
 impl Default for Ports {
     /// Ports 80 and 443.
     fn default() -> Self {
-        Self(None)
+        Self(Form::Web)
     }
 }
 
 impl Ports {
+    /// No port at all.
+    pub const NONE: Self = Self(Form::Nothing);
+
     /// Every port, 1 to 65535.
     #[must_use]
     pub fn all() -> Self {
         Self::from_ranges([PortRange::ALL])
-    }
-
-    /// No port at all.
-    #[must_use]
-    pub fn none() -> Self {
-        Self(Some(Box::default()))
     }
 
     /// One port; none for port 0.
@@ -176,11 +181,11 @@ impl Ports {
                 _ => merged.push(range),
             }
         }
-        if merged == DEFAULT_RANGES {
-            Self(None)
-        } else {
-            Self(Some(merged.into_boxed_slice()))
-        }
+        Self(match merged.as_slice() {
+            [] => Form::Nothing,
+            ranges if ranges == DEFAULT_RANGES => Form::Web,
+            _ => Form::Ranges(merged.into_boxed_slice()),
+        })
     }
 
     /// Parses `443`, `80,443`, `8000-8100`, any list of these, or `*` for every port.
@@ -201,7 +206,11 @@ impl Ports {
     /// The ranges, sorted and disjoint.
     #[must_use]
     pub fn ranges(&self) -> &[PortRange] {
-        self.0.as_deref().unwrap_or(&DEFAULT_RANGES)
+        match &self.0 {
+            Form::Nothing => &[],
+            Form::Web => &DEFAULT_RANGES,
+            Form::Ranges(ranges) => ranges,
+        }
     }
 
     /// Tells whether `port` is in the set.
@@ -315,7 +324,12 @@ impl TryFrom<String> for Ports {
     type Error = PortsError;
 
     fn try_from(text: String) -> Result<Self, PortsError> {
-        Self::parse(&text)
+        // The empty set has no form that people may write, but it must survive being stored.
+        if text.is_empty() {
+            Ok(Self::NONE)
+        } else {
+            Self::parse(&text)
+        }
     }
 }
 

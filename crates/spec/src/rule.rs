@@ -154,7 +154,7 @@ pub enum RuleError {
         source: HostError,
     },
     /// Something with colons that is no IPv6 address.
-    #[error("`{target}` is no address; write IPv6 with ports as `[2001:db8::1]:443`")]
+    #[error("`{target}` is no address or network; write IPv6 with ports as `[2001:db8::1]:443`")]
     Address {
         /// The target, escaped.
         target: String,
@@ -341,8 +341,13 @@ fn split_ports<'t>(rule: &str, text: &'t str) -> Result<(&'t str, Option<&'t str
 }
 
 fn parse_network(text: &str) -> Result<IpNet, RuleError> {
-    let network: IpNet = text.parse().map_err(|_| RuleError::Network {
-        target: shorten(text, 80),
+    let network: IpNet = text.parse().map_err(|_| {
+        let target = shorten(text, 80);
+        if text.contains(':') {
+            RuleError::Address { target }
+        } else {
+            RuleError::Network { target }
+        }
     })?;
     // The parser of `ipnet` takes `/08`; one spelling is enough.
     let prefix = text.rsplit_once('/').map_or("", |(_, prefix)| prefix);

@@ -1,9 +1,15 @@
 //! Rules compiled for deciding: the one place that says yes or no.
 //!
 //! Must not resolve, connect or wait. Order of questions, the first answer counts:
-//! 1. mode `none`: no. 2. what can never be reached (this machine, multicast): no. 3. a deny rule: no.
-//! 4. an allow rule that speaks of the target on purpose: yes. 5. a special address: no. 6. mode `internet`: yes.
-//! 7. otherwise no.
+//! 1. mode `none`: no.
+//! 2. What can never be reached (the machine itself, multicast): no.
+//! 3. A deny rule: no.
+//! 4. An allow rule that speaks of the target on purpose: yes.
+//! 5. A special address: no.
+//! 6. Mode `internet`: yes.
+//! 7. Otherwise no.
+//!
+//! Of several rules that lead to the same answer, the verdict names the closest one, of equally close ones the first.
 
 use std::net::IpAddr;
 
@@ -13,24 +19,48 @@ use crate::address::{AddressClass, Classified, canonical_address, classify, embe
 use crate::host::HostName;
 use crate::network::{NetworkMode, NetworkPolicy};
 use crate::ports::{Ports, Protocol};
-use crate::rule::{Effect, Rule, Target};
+use crate::rule::{Effect, Target};
 use crate::verdict::{Reason, RuleText, Verdict};
+
+mod names;
+mod networks;
+mod record;
+mod slots;
+
+use names::{NameMatch, Names};
+use networks::{NetworkMatch, Networks};
+use record::{Record, Tables, TablesBuilder};
 
 /// The rules of one network policy, compiled.
 #[derive(Debug, Clone)]
 pub struct RuleSet {
     mode: NetworkMode,
-    rules: Vec<Rule>,
+    tables: Tables,
+    names: Names,
+    networks: Networks,
 }
 
 impl RuleSet {
     /// Compiles a policy.
     #[must_use]
     pub fn compile(policy: &NetworkPolicy) -> Self {
-        let rules = policy.deny.iter().chain(&policy.allow).cloned().collect();
+        let mut builder = TablesBuilder::default();
+        let mut records: Vec<(Record, &Target)> =
+            Vec::with_capacity(policy.deny.len() + policy.allow.len());
+        // The list a rule stands in decides, not its `effect`: lists may be made by hand.
+        let lists = [(Effect::Deny, &policy.deny), (Effect::Allow, &policy.allow)];
+        for (effect, rules) in lists {
+            records.extend(
+                rules
+                    .iter()
+                    .map(|rule| (builder.record(effect, rule), &rule.target)),
+            );
+        }
         Self {
             mode: policy.mode,
-            rules,
+            names: Names::build(records.iter().copied()),
+            networks: Networks::build(records.into_iter()),
+            tables: builder.finish(),
         }
     }
 
@@ -44,119 +74,83 @@ impl RuleSet {
     /// [`RuleSet::check_resolved`].
     #[must_use]
     pub fn decide_name(&self, name: &HostName, port: u16, protocol: Protocol) -> Verdict {
-        if self.mode == NetworkMode::None {
-            return Verdict::deny(Reason::ModeNone);
-        }
-        if name.is_localhost() {
-            return Verdict::deny(Reason::Loopback);
-        }
-        let hit = |effect| {
-            self.rules
-                .iter()
-                .find(|r| r.effect == effect && r.covers_name(name, port, protocol))
-        };
-        if let Some(rule) = hit(Effect::Deny) {
-            return Verdict::deny_by(Reason::DenyRule, RuleText::from(rule));
-        }
-        if let Some(rule) = hit(Effect::Allow) {
-            return Verdict::allow_by(RuleText::from(rule));
-        }
-        if self.mode == NetworkMode::Internet {
-            return Verdict::allow();
-        }
-        match self
-            .rules
-            .iter()
-            .find(|r| r.effect == Effect::Allow && r.target.matches_name(name))
-        {
-            Some(rule) => Verdict::deny_by(Reason::PortNotAllowed, RuleText::from(rule)),
-            None => Verdict::deny(Reason::NoRule),
-        }
-    }
-
-    /// Decides about a connection to a literal address.
-    #[must_use]
-    pub fn decide_address(&self, address: IpAddr, port: u16, protocol: Protocol) -> Verdict {
-        if self.mode == NetworkMode::None {
-            return Verdict::deny(Reason::ModeNone);
-        }
-        let address = canonical_address(address);
-        let class = classify(address);
-        if let Some(verdict) = self.forbidden(address, port, protocol, &class) {
+        if let Some(verdict) = self.refuse_name(name) {
             return verdict;
         }
-        if let Some(rule) = self.naming_rule(address, port, protocol, &class) {
-            return Verdict::allow_by(RuleText::from(rule));
-        }
-        if let Some(reason) = class.class.reason() {
-            return Verdict::deny(reason);
-        }
-        if self.mode == NetworkMode::Internet {
-            return Verdict::allow();
-        }
-        match self
-            .rules
-            .iter()
-            .find(|r| r.effect == Effect::Allow && r.target.matches_address(address))
-        {
-            Some(rule) => Verdict::deny_by(Reason::PortNotAllowed, RuleText::from(rule)),
-            None => Verdict::deny(Reason::NoRule),
+        let (mut deny, mut allow, mut elsewhere) = (None, None, None);
+        self.names.visit(name, |found| {
+            let covers = self.tables.covers(found.record, port, protocol);
+            match (found.record.effect, covers) {
+                (Effect::Deny, true) => keep_closest(&mut deny, found),
+                (Effect::Deny, false) => {}
+                (Effect::Allow, true) => keep_closest(&mut allow, found),
+                (Effect::Allow, false) => keep_closest(&mut elsewhere, found),
+            }
+        });
+        match (deny, allow, elsewhere) {
+            (Some(rule), _, _) => Verdict::deny_by(Reason::DenyRule, self.text_of_name(&rule)),
+            (None, Some(rule), _) => Verdict::allow_by(self.text_of_name(&rule)),
+            (None, None, _) if self.mode == NetworkMode::Internet => Verdict::allow(),
+            (None, None, Some(rule)) => {
+                Verdict::deny_by(Reason::PortNotAllowed, self.text_of_name(&rule))
+            }
+            (None, None, None) => Verdict::deny(Reason::NoRule),
         }
     }
 
     /// Decides whether a name may be looked up: is any port of it allowed?
     #[must_use]
     pub fn may_resolve(&self, name: &HostName) -> Verdict {
-        if self.mode == NetworkMode::None {
-            return Verdict::deny(Reason::ModeNone);
+        if let Some(verdict) = self.refuse_name(name) {
+            return verdict;
         }
-        if name.is_localhost() {
-            return Verdict::deny(Reason::Loopback);
-        }
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let mut open = if self.mode == NetworkMode::Internet {
-                Ports::all()
-            } else {
-                Ports::none()
-            };
-            let mut by = None;
-            for rule in &self.rules {
-                if rule.effect == Effect::Allow
-                    && rule.transport.includes(protocol)
-                    && rule.target.matches_name(name)
-                {
-                    open = open.union(&rule.ports);
-                    by = by.or(Some(rule));
-                }
-            }
-            for rule in &self.rules {
-                if rule.effect == Effect::Deny
-                    && rule.transport.includes(protocol)
-                    && rule.target.matches_name(name)
-                {
-                    open = open.without(&rule.ports);
-                }
-            }
-            if !open.is_empty() {
-                return by.map_or_else(Verdict::allow, |rule| {
-                    Verdict::allow_by(RuleText::from(rule))
-                });
-            }
-        }
-        match self
-            .rules
-            .iter()
-            .find(|r| r.effect == Effect::Deny && r.target.matches_name(name))
-        {
-            Some(rule) => Verdict::deny_by(Reason::DenyRule, RuleText::from(rule)),
+        let (mut deny, mut allow) = (None, None);
+        self.names.visit(name, |found| match found.record.effect {
+            Effect::Deny => keep_closest(&mut deny, found),
+            Effect::Allow if self.tables.ports(found.record).is_empty() => {}
+            Effect::Allow => keep_closest(&mut allow, found),
+        });
+        let named = allow.is_some() || self.mode == NetworkMode::Internet;
+        match deny {
+            None if named => allow.map_or_else(Verdict::allow, |rule| {
+                Verdict::allow_by(self.text_of_name(&rule))
+            }),
             None => Verdict::deny(Reason::NoRule),
+            Some(_) if named && self.leaves_a_port(name) => allow
+                .map_or_else(Verdict::allow, |rule| {
+                    Verdict::allow_by(self.text_of_name(&rule))
+                }),
+            Some(rule) => Verdict::deny_by(Reason::DenyRule, self.text_of_name(&rule)),
+        }
+    }
+
+    /// Decides about a connection to a literal address. It is still to be checked against the addresses of the host,
+    /// see [`RuleSet::check_resolved`].
+    #[must_use]
+    pub fn decide_address(&self, address: IpAddr, port: u16, protocol: Protocol) -> Verdict {
+        let found = match self.look_up(address, port, protocol) {
+            Ok(found) => found,
+            Err(verdict) => return verdict,
+        };
+        if let Some(rule) = found.naming {
+            return Verdict::allow_by(self.text_of_network(&rule));
+        }
+        match (found.class.reason(), found.elsewhere) {
+            (Some(reason), _) => Verdict::deny(reason),
+            (None, _) if self.mode == NetworkMode::Internet => Verdict::allow(),
+            (None, Some(rule)) => {
+                Verdict::deny_by(Reason::PortNotAllowed, self.text_of_network(&rule))
+            }
+            (None, None) => Verdict::deny(Reason::NoRule),
         }
     }
 
     /// Checks the address that a name resolved to, or that a literal connection goes to, just before connecting.
     ///
     /// `named_by` is the verdict of [`RuleSet::decide_name`] or [`RuleSet::decide_address`]; `host_addresses` are the
-    /// addresses of all interfaces of the host at this moment.
+    /// addresses of all interfaces of the host at this moment. A special address needs an allow rule that names it or
+    /// its network; an address of the host needs a rule for exactly this address; the machine itself, by loopback or
+    /// unspecified address, and multicast are never reached.
     #[must_use]
     pub fn check_resolved(
         &self,
@@ -169,71 +163,143 @@ impl RuleSet {
         if !named_by.is_allow() {
             return named_by.clone();
         }
-        if self.mode == NetworkMode::None {
-            return Verdict::deny(Reason::ModeNone);
-        }
+        let found = match self.look_up(address, port, protocol) {
+            Ok(found) => found,
+            Err(verdict) => return verdict,
+        };
         let address = canonical_address(address);
-        let class = classify(address);
-        if let Some(verdict) = self.forbidden(address, port, protocol, &class) {
-            return verdict;
-        }
-        let named = self.naming_rule(address, port, protocol, &class);
-        let mine = |a: IpAddr| {
+        let is_mine = |address| {
             host_addresses
                 .iter()
-                .any(|&host| canonical_address(host) == a)
+                .any(|&host| canonical_address(host) == address)
         };
-        if mine(address) || embedded(address).is_some_and(mine) {
-            return match named {
-                Some(rule) if is_exactly(&rule.target, address) => {
-                    Verdict::allow_by(RuleText::from(rule))
+        if is_mine(address) || embedded(address).is_some_and(is_mine) {
+            return match found.naming {
+                Some(rule) if rule.network == IpNet::from(address) => {
+                    Verdict::allow_by(self.text_of_network(&rule))
                 }
                 _ => Verdict::deny(Reason::HostAddress),
             };
         }
-        match (class.class.reason(), named) {
+        match (found.class.reason(), found.naming) {
             (None, _) => named_by.clone(),
-            (Some(_), Some(rule)) => Verdict::allow_by(RuleText::from(rule)),
+            (Some(_), Some(rule)) => Verdict::allow_by(self.text_of_network(&rule)),
             (Some(reason), None) => Verdict::deny(reason),
         }
     }
 
-    /// What no allow rule can open: the machine itself, many receivers, and what a deny rule names.
-    fn forbidden(
-        &self,
-        address: IpAddr,
-        port: u16,
-        protocol: Protocol,
-        class: &Classified,
-    ) -> Option<Verdict> {
-        if let (false, Some(reason)) = (class.class.can_be_named(), class.class.reason()) {
-            return Some(Verdict::deny(reason));
+    /// Questions 1 and 2 for names.
+    fn refuse_name(&self, name: &HostName) -> Option<Verdict> {
+        if self.mode == NetworkMode::None {
+            Some(Verdict::deny(Reason::ModeNone))
+        } else if name.is_localhost() {
+            Some(Verdict::deny(Reason::Loopback))
+        } else {
+            None
         }
-        let inner = embedded(address);
-        self.rules
-            .iter()
-            .find(|r| {
-                r.effect == Effect::Deny
-                    && (r.covers_address(address, port, protocol)
-                        || inner.is_some_and(|inner| r.covers_address(inner, port, protocol)))
-            })
-            .map(|rule| Verdict::deny_by(Reason::DenyRule, RuleText::from(rule)))
     }
 
-    /// The allow rule that speaks of this address on purpose: for a special address its network must lie inside the
-    /// special range, so that `0.0.0.0/0` does not open the LAN.
-    fn naming_rule(
+    /// Tells whether the deny rules leave any port of the name open; only asked when there are some.
+    fn leaves_a_port(&self, name: &HostName) -> bool {
+        [Protocol::Tcp, Protocol::Udp].into_iter().any(|protocol| {
+            let mut open = if self.mode == NetworkMode::Internet {
+                Ports::all()
+            } else {
+                Ports::NONE
+            };
+            let mut closed = Ports::NONE;
+            self.names.visit(name, |found| {
+                if found.record.includes(protocol) {
+                    let side = match found.record.effect {
+                        Effect::Allow => &mut open,
+                        Effect::Deny => &mut closed,
+                    };
+                    *side = side.union(self.tables.ports(found.record));
+                }
+            });
+            !open.without(&closed).is_empty()
+        })
+    }
+
+    /// Questions 1 to 3 for addresses; the verdict if one of them answers, else what the allow rules say.
+    fn look_up(
         &self,
         address: IpAddr,
         port: u16,
         protocol: Protocol,
-        class: &Classified,
-    ) -> Option<&Rule> {
-        self.rules.iter().find(|r| {
-            r.effect == Effect::Allow
-                && r.covers_address(address, port, protocol)
-                && (class.class == AddressClass::Public || lies_inside(&r.target, class.range))
-        })
+    ) -> Result<Found<'_>, Verdict> {
+        if self.mode == NetworkMode::None {
+            return Err(Verdict::deny(Reason::ModeNone));
+        }
+        let address = canonical_address(address);
+        let Classified { class, range } = classify(address);
+        if let (false, Some(reason)) = (class.can_be_named(), class.reason()) {
+            return Err(Verdict::deny(reason));
+        }
+        let (mut deny, mut naming, mut elsewhere) = (None, None, None);
+        self.networks.visit(address, |found| {
+            let covers = self.tables.covers(found.record, port, protocol);
+            // A rule speaks of a special address only if its network lies inside the special range: `0.0.0.0/0` does
+            // not open the LAN. Both contain the address, so the lengths tell.
+            let on_purpose =
+                class == AddressClass::Public || found.network.prefix_len() >= range.prefix_len();
+            match (found.record.effect, covers) {
+                (Effect::Deny, true) => keep_narrowest(&mut deny, found),
+                (Effect::Allow, true) if on_purpose => keep_narrowest(&mut naming, found),
+                (Effect::Allow, false) => keep_narrowest(&mut elsewhere, found),
+                _ => {}
+            }
+        });
+        // What denies an IPv4 address denies the IPv6 addresses that lead to it.
+        if let (None, Some(inner)) = (deny, embedded(address)) {
+            self.networks.visit(inner, |found| {
+                if found.record.effect == Effect::Deny
+                    && self.tables.covers(found.record, port, protocol)
+                {
+                    keep_narrowest(&mut deny, found);
+                }
+            });
+        }
+        match deny {
+            Some(rule) => Err(Verdict::deny_by(
+                Reason::DenyRule,
+                self.text_of_network(&rule),
+            )),
+            None => Ok(Found {
+                class,
+                naming,
+                elsewhere,
+            }),
+        }
+    }
+
+    fn text_of_name(&self, found: &NameMatch<'_>) -> RuleText {
+        RuleText::from(&self.tables.rule(found.record, found.target()))
+    }
+
+    fn text_of_network(&self, found: &NetworkMatch<'_>) -> RuleText {
+        RuleText::from(&self.tables.rule(found.record, found.target()))
+    }
+}
+
+/// What the allow rules say about an address that no deny rule names.
+struct Found<'s> {
+    class: AddressClass,
+    /// Names the address, port and protocol.
+    naming: Option<NetworkMatch<'s>>,
+    /// Names the address, but on other ports.
+    elsewhere: Option<NetworkMatch<'s>>,
+}
+
+fn keep_closest<'s>(kept: &mut Option<NameMatch<'s>>, found: NameMatch<'s>) {
+    if kept.is_none_or(|kept| found.is_closer_than(&kept)) {
+        *kept = Some(found);
+    }
+}
+
+fn keep_narrowest<'s>(kept: &mut Option<NetworkMatch<'s>>, found: NetworkMatch<'s>) {
+    if kept.is_none_or(|kept| found.network.prefix_len() > kept.network.prefix_len()) {
+        *kept = Some(found);
     }
 }
 
@@ -244,16 +310,5 @@ fn embedded(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-fn lies_inside(target: &Target, range: IpNet) -> bool {
-    match target {
-        Target::Host(_) | Target::Subdomains(_) => false,
-        Target::Network(network) => range.contains(network),
-    }
-}
-
-fn is_exactly(target: &Target, address: IpAddr) -> bool {
-    match target {
-        Target::Host(_) | Target::Subdomains(_) => false,
-        Target::Network(network) => *network == IpNet::from(address),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -101,7 +101,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, factor) = UNITS
             .into_iter()
-            .filter(|&(_, factor)| self.0 % factor == 0 && self.0 >= factor)
+            .filter(|&(_, factor)| self.0.is_multiple_of(factor) && self.0 >= factor)
             .min_by_key(|&(_, factor)| self.0 / factor)
             .unwrap_or(("B", 1));
         write!(f, "{}{unit}", self.0 / factor)

@@ -375,7 +375,7 @@ impl Reader<'_> {
             Node::Sequence => {}
             other => return Err(self.wrong_type("whitelist.ports", &other, "a list of ports")),
         }
-        let mut ports = Ports::none();
+        let mut ports = Ports::NONE;
         loop {
             match self.next()? {
                 // No port at all is what an empty list says; it must not become "the default ports".
