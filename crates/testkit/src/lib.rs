@@ -32,4 +32,4 @@ pub mod syscalls;
 pub mod world;
 
 pub use binaries::{Binary, binary, system_tool};
-pub use require::{SKIP_LOG_VARIABLE, require, skipped};
+pub use require::{SKIP_LOG_VARIABLE, require, require_that, skipped};

@@ -15,7 +15,11 @@
 //!
 //! Must not decide anything by time or by earlier requests: the conversation sent is the whole state.
 
+use std::ffi::OsString;
+
 use serde_json::{Value, json};
+
+use crate::world::World;
 
 /// One step of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +64,20 @@ impl Step {
             Self::Write { .. } | Self::Run(_) | Self::Say(_) => None,
         }
     }
+}
+
+/// The variables that make Claude Code talk to the stand-in over https, and to nobody else.
+///
+/// It must run as an ordinary user: as root it refuses `--dangerously-skip-permissions`.
+#[must_use]
+pub fn claude_variables(world: &World) -> Vec<(&'static str, OsString)> {
+    vec![
+        ("ANTHROPIC_BASE_URL", "https://api.agent.example".into()),
+        ("ANTHROPIC_API_KEY", "dummy".into()),
+        ("NODE_EXTRA_CA_CERTS", world.ca_pem_path().into_os_string()),
+        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
+        ("DISABLE_AUTOUPDATER", "1".into()),
+    ]
 }
 
 /// Reads the script out of a prompt; other lines are ignored.

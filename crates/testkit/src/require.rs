@@ -34,7 +34,16 @@ pub fn skipped() -> u32 {
 /// When `RCC_TEST_REQUIRE` names the feature, or says `all`, and it is missing.
 #[must_use]
 pub fn require(feature: &str) -> bool {
-    if present(feature) {
+    require_that(feature, present(feature))
+}
+
+/// Like [`require`], for a feature that only the test itself knows how to look for.
+///
+/// # Panics
+/// When `RCC_TEST_REQUIRE` names the feature, or says `all`, and it is missing.
+#[must_use]
+pub fn require_that(feature: &str, is_present: bool) -> bool {
+    if is_present {
         return true;
     }
     let demanded = std::env::var(REQUIRE_VARIABLE).unwrap_or_default();

@@ -94,6 +94,17 @@ impl<'world> HostCommand<'world> {
         self
     }
 
+    /// Sets variables.
+    pub fn envs(
+        mut self,
+        pairs: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
+    ) -> Self {
+        for (name, value) in pairs {
+            self = self.env(name, value);
+        }
+        self
+    }
+
     /// Removes a variable.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.as_ref().to_owned(), None));

@@ -78,7 +78,7 @@ impl Arguments {
 }
 
 /// Reads decimal, `0x…` and `0o…` numbers, with a sign.
-fn parse_number(word: &str) -> Option<i128> {
+pub(crate) fn parse_number(word: &str) -> Option<i128> {
     let (sign, digits) = word
         .strip_prefix('-')
         .map_or((1, word), |digits| (-1, digits));

@@ -9,6 +9,7 @@
 
 mod arguments;
 mod files;
+mod filter;
 mod kernel;
 mod mounts;
 mod namespaces;
@@ -78,6 +79,7 @@ pub(crate) type Probe = (&'static str, &'static str, fn(&Arguments) -> Attempt);
 fn tables() -> impl Iterator<Item = &'static Probe> {
     let own = [
         files::PROBES,
+        filter::PROBES,
         kernel::PROBES,
         mounts::PROBES,
         namespaces::PROBES,
