@@ -1,8 +1,7 @@
 //! The netns helper: builds both network namespaces from user namespace U and hands the listeners out.
 //!
 //! Should: (1) tie its life to the supervisor's, (2) map its ids, (3) start pid 1, (4) configure the router namespace
-//! and open the listeners, (5) configure the agent's end and wait for the
-//! link, (6) report and end.
+//! and open the listeners, (5) configure the agent's end and wait for the link, (6) report and end.
 //! Mustn't: stay; keep a descriptor; serve anything.
 
 use std::os::fd::{AsFd, OwnedFd};
