@@ -42,6 +42,10 @@ const ALLOWED: Errno = Errno::XFULL;
 /// Numbers that `all` asks for: beyond the newest call of any machine.
 const ALL: std::ops::RangeInclusive<i64> = 0..=600;
 
+/// Calls that the kernel itself keeps away from every filter (kernel/seccomp.c, `seccomp_uprobe_exception`) and that kill
+/// a caller which is no trampoline of its own.
+const UNFILTERED: [&str; 2] = ["uretprobe", "uprobe"];
+
 /// Offset of the sixth argument in `struct seccomp_data`, low and high half (seccomp(2)).
 #[cfg(target_endian = "little")]
 const SIXTH: (u32, u32) = (56, 60);
@@ -65,7 +69,8 @@ fn instruction(code: u16, jump_true: u8, jump_false: u8, operand: u32) -> [u8; 8
 fn program() -> Vec<u8> {
     // BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K.
     let (load, equal, answer) = (0x20, 0x15, 0x06);
-    let halves = [MARK & 0xffff_ffff, MARK >> 32].map(|half| u32::try_from(half).unwrap_or_default());
+    let halves =
+        [MARK & 0xffff_ffff, MARK >> 32].map(|half| u32::try_from(half).unwrap_or_default());
     [
         instruction(load, 0, 0, SIXTH.0),
         instruction(equal, 0, 3, halves[0]),
@@ -86,7 +91,11 @@ fn install() -> Result<OwnedFd, Refusal> {
     header[..2].copy_from_slice(&6u16.to_ne_bytes());
     header.extend_from_slice(&(instructions.as_ptr().addr() as u64).to_ne_bytes());
     // SECCOMP_SET_MODE_FILTER is 1, SECCOMP_FILTER_FLAG_NEW_LISTENER is 8.
-    let mut words = [Argument::Number(1), Argument::Number(8), Argument::Bytes(&header)];
+    let mut words = [
+        Argument::Number(1),
+        Argument::Number(8),
+        Argument::Bytes(&header),
+    ];
     let listener = raw_syscall(number("seccomp")?, &mut words).step("seccomp")?;
     let listener = i32::try_from(listener).map_err(|_| Refusal::Other(json!("odd descriptor")))?;
     // The original number stays open until the end of this process; the copy is the one that is owned.
@@ -104,9 +113,16 @@ fn watch(arguments: &Arguments) -> Attempt {
         let _ = sender.send(installed);
         (!failed).then(|| Command::new(program).args(rest).status())
     });
-    let listener = receiver.recv().map_err(|_| Refusal::Other(json!("the asking thread is gone")))??;
+    let listener = receiver
+        .recv()
+        .map_err(|_| Refusal::Other(json!("the asking thread is gone")))??;
     answer_all(&listener)?;
-    let status = asker.join().ok().flatten().ok_or_else(|| Refusal::Other(json!("nothing was started")))?.step("exec")?;
+    let status = asker
+        .join()
+        .ok()
+        .flatten()
+        .ok_or_else(|| Refusal::Other(json!("nothing was started")))?
+        .step("exec")?;
     if status.success() {
         Ok(json!("ended"))
     } else {
@@ -127,7 +143,11 @@ fn answer_all(listener: &OwnedFd) -> Result<(), Refusal> {
             return Ok(());
         }
         let mut question = [0u8; NOTIFICATION];
-        let mut words = [number_of(listener), Argument::Number(RECEIVE), Argument::Buffer(&mut question)];
+        let mut words = [
+            number_of(listener),
+            Argument::Number(RECEIVE),
+            Argument::Buffer(&mut question),
+        ];
         match raw_syscall(number("ioctl")?, &mut words) {
             Ok(_) => {}
             // The asker died before it could be heard.
@@ -138,7 +158,11 @@ fn answer_all(listener: &OwnedFd) -> Result<(), Refusal> {
         let mut reply = vec![0u8; 24];
         reply[..8].copy_from_slice(&question[..8]);
         reply[16..20].copy_from_slice(&(-ALLOWED.raw_os_error()).to_ne_bytes());
-        let mut words = [Argument::Number(u64::from(listener.as_raw_fd().unsigned_abs())), Argument::Number(SEND), Argument::Buffer(&mut reply)];
+        let mut words = [
+            Argument::Number(u64::from(listener.as_raw_fd().unsigned_abs())),
+            Argument::Number(SEND),
+            Argument::Buffer(&mut reply),
+        ];
         let _ = raw_syscall(number("ioctl")?, &mut words);
     }
 }
@@ -160,12 +184,20 @@ fn verdict(call: i64, first: &[u64]) -> String {
 fn ask(arguments: &Arguments) -> Attempt {
     // A probe must not make a call that it only wants to ask about.
     if verdict(number("getpid")?, &[]) != "allowed" {
-        return Err(Refusal::Usage("nobody answers: start it below `filter-watch`".to_owned()));
+        return Err(Refusal::Usage(
+            "nobody answers: start it below `filter-watch`".to_owned(),
+        ));
     }
     let mut record = Map::new();
     if arguments.count() == 1 && arguments.text(0)? == "all" {
         for call in ALL {
-            record.insert(syscalls::name(call), json!(verdict(call, default_arguments(&syscalls::name(call)))));
+            let name = syscalls::name(call);
+            let answer = if UNFILTERED.contains(&name.as_str()) {
+                "unfiltered".to_owned()
+            } else {
+                verdict(call, default_arguments(&name))
+            };
+            record.insert(name, json!(answer));
         }
         return Ok(Value::Object(record));
     }
@@ -173,7 +205,9 @@ fn ask(arguments: &Arguments) -> Attempt {
         let word = arguments.text(index)?;
         let mut parts = word.split(':');
         let name = parts.next().unwrap_or_default();
-        let call = match crate::arguments::parse_number(name).and_then(|number| i64::try_from(number).ok()) {
+        let call = match crate::arguments::parse_number(name)
+            .and_then(|number| i64::try_from(number).ok())
+        {
             Some(call) => call,
             None => number(name)?,
         };
@@ -181,7 +215,9 @@ fn ask(arguments: &Arguments) -> Attempt {
         let numbers = parts
             .map(|part| {
                 let number = crate::arguments::parse_number(part)?;
-                u64::try_from(number).or_else(|_| i64::try_from(number).map(i64::cast_unsigned)).ok()
+                u64::try_from(number)
+                    .or_else(|_| i64::try_from(number).map(i64::cast_unsigned))
+                    .ok()
             })
             .collect::<Option<Vec<u64>>>()
             .ok_or_else(bad)?;
