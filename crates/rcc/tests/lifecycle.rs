@@ -19,7 +19,12 @@ struct Moment {
 }
 
 const fn moment(name: &'static str, call: &'static str, time: u32, agent_may_run: bool) -> Moment {
-    Moment { name, call, time, agent_may_run }
+    Moment {
+        name,
+        call,
+        time,
+        agent_may_run,
+    }
 }
 
 /// The supervisor's way through a run, in order.
@@ -60,19 +65,31 @@ fn kill_9_of_the_supervisor_at_twelve_moments_leaves_nothing() {
     if !require("strace") {
         return;
     }
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let project = world.scratch_directory("project");
     let connect = format!("exec 3<>/dev/tcp/{}", FORBIDDEN.replace(':', "/"));
 
     // Positive control: the listener answers, and a whole run works and leaves nothing but its record.
-    world.host_command("bash").args(["-c", &connect]).output().assert_success();
+    world
+        .host_command("bash")
+        .args(["-c", &connect])
+        .output()
+        .assert_success();
     let script = format!("touch started; {connect} 2>/dev/null; exit 7");
     let run = |command: &mut Vec<String>| {
-        command.extend(["run", "--network", "allowlist", "--", "bash", "-c", &script].map(str::to_owned));
+        command.extend(
+            ["run", "--network", "allowlist", "--", "bash", "-c", &script].map(str::to_owned),
+        );
     };
     let mut plain = Vec::new();
     run(&mut plain);
-    let whole = world.host_command(rcc()).args(&plain).current_dir(&project).output();
+    let whole = world
+        .host_command(rcc())
+        .args(&plain)
+        .current_dir(&project)
+        .output();
     assert_eq!(whole.ending, Ending::Code(7), "{}", whole.stderr_text());
     assert!(project.join("started").exists());
     let before = traces(&world);
@@ -81,23 +98,63 @@ fn kill_9_of_the_supervisor_at_twelve_moments_leaves_nothing() {
 
     for moment in MOMENTS {
         std::fs::remove_file(project.join("started")).ok();
+        let trace = format!("trace={}", moment.call);
         let inject = format!("inject={}:signal=SIGKILL:when={}", moment.call, moment.time);
-        let mut arguments: Vec<String> =
-            ["-qq", "-o", "/dev/null", "-e", "trace=none", "-e", &inject, "--", &rcc().to_string_lossy()].map(str::to_owned).to_vec();
+        let mut arguments: Vec<String> = [
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &trace,
+            "-e",
+            &inject,
+            "--",
+            &rcc().to_string_lossy(),
+        ]
+        .map(str::to_owned)
+        .to_vec();
         run(&mut arguments);
-        let killed = world.host_command("strace").args(&arguments).current_dir(&project).output();
+        let killed = world
+            .host_command("strace")
+            .args(&arguments)
+            .current_dir(&project)
+            .output();
 
-        assert_eq!(killed.ending, Ending::Signal(9), "{}: the moment never came\n{}", moment.name, killed.stderr_text());
-        assert!(killed.survivors.is_empty(), "{}: {:?}", moment.name, killed.survivors);
+        assert_eq!(
+            killed.ending,
+            Ending::Signal(9),
+            "{}: the moment never came\n{}",
+            moment.name,
+            killed.stderr_text()
+        );
+        assert!(
+            killed.survivors.is_empty(),
+            "{}: {:?}",
+            moment.name,
+            killed.survivors
+        );
         assert_eq!(world.processes().len(), processes, "{}", moment.name);
         let started = project.join("started").exists();
-        assert!(!started || moment.agent_may_run, "{}: the agent ran", moment.name);
+        assert!(
+            !started || moment.agent_may_run,
+            "{}: the agent ran",
+            moment.name
+        );
         std::fs::write(project.join("started"), "").unwrap();
         assert_eq!(traces(&world), before, "{}", moment.name);
-        assert_eq!(world.seen_by(FORBIDDEN).connections, 0, "{}: the network was open", moment.name);
+        assert_eq!(
+            world.seen_by(FORBIDDEN).connections,
+            0,
+            "{}: the network was open",
+            moment.name
+        );
     }
 
     // The next run is as good as the first.
-    let again = world.host_command(rcc()).args(&plain).current_dir(&project).output();
+    let again = world
+        .host_command(rcc())
+        .args(&plain)
+        .current_dir(&project)
+        .output();
     assert_eq!(again.ending, Ending::Code(7), "{}", again.stderr_text());
 }
