@@ -2,6 +2,7 @@
 //!
 //! No libtest harness: the trial forks, and a process that forks must have one thread.
 
+#![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,
     clippy::expect_used,
