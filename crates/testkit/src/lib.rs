@@ -26,10 +26,12 @@
 mod binaries;
 pub mod dns;
 pub mod messages_api;
+mod ordinary;
 pub mod probe;
 mod require;
 pub mod syscalls;
 pub mod world;
 
 pub use binaries::{Binary, binary, system_tool};
+pub use ordinary::run_again_as_ordinary_user;
 pub use require::{SKIP_LOG_VARIABLE, require, require_that, skipped};

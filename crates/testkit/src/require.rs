@@ -56,7 +56,21 @@ pub fn require_that(feature: &str, is_present: bool) -> bool {
         .name()
         .unwrap_or("unnamed test")
         .to_owned();
-    let line = format!("SKIPPED {test}: `{feature}` is missing ({number} skips in this process)\n");
+    record(&format!(
+        "SKIPPED {test}: `{feature}` is missing ({number} skips in this process)\n"
+    ));
+    false
+}
+
+/// Counts and prints the skips of another process that this one has started.
+pub(crate) fn repeat_skips(lines: &str) {
+    for line in lines.lines() {
+        SKIPPED.fetch_add(1, Ordering::Relaxed);
+        record(&format!("{line} (as an ordinary user)\n"));
+    }
+}
+
+fn record(line: &str) {
     // The handle, not the macro: the test harness swallows what the macros print.
     let _ = std::io::stderr().write_all(line.as_bytes());
     if let Some(path) = std::env::var_os(SKIP_LOG_VARIABLE) {
@@ -68,7 +82,6 @@ pub fn require_that(feature: &str, is_present: bool) -> bool {
         log.write_all(line.as_bytes())
             .expect("the skip log named by the environment can be written");
     }
-    false
 }
 
 /// Says whether a list such as `userns,landlock:6` names the feature; the part after a colon is a version.

@@ -417,3 +417,8 @@ fn a_wrong_call_of_a_probe_is_no_denial() {
         assert!(output.stdout.is_empty());
     }
 }
+
+#[test]
+fn all_of_this_works_for_an_ordinary_user_too() {
+    rcc_testkit::run_again_as_ordinary_user(&[]);
+}

@@ -243,3 +243,8 @@ fn the_messages_api_streams_what_the_prompt_asks_for() {
         "hi\n"
     );
 }
+
+#[test]
+fn all_of_this_works_for_an_ordinary_user_too() {
+    rcc_testkit::run_again_as_ordinary_user(&[]);
+}

@@ -264,6 +264,137 @@ fn https_certificates_are_good_for_names_and_addresses() {
     }
 }
 
+/// Started by the next test only: holds a world until it is killed.
+#[test]
+#[ignore = "a helper of the test below, which kills it"]
+fn hold_a_world() {
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
+    let _sleeper = world
+        .host_command("sleep")
+        .arg("3000")
+        .timeout(Duration::from_secs(4000))
+        .spawn();
+    let line = format!(
+        "WORLD {} {}\n",
+        world.init_pid(),
+        world.directory().display()
+    );
+    std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).unwrap();
+    std::thread::park();
+}
+
+#[test]
+fn a_killed_test_leaves_nothing_behind() {
+    use std::io::BufRead as _;
+    if shared().is_none() {
+        return;
+    }
+    let mut test = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "hold_a_world"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(test.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let line = lines.find(|line| line.contains("WORLD ")).unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    let (pid, directory) = (
+        words[words.len() - 2].parse().unwrap(),
+        std::path::PathBuf::from(words[words.len() - 1]),
+    );
+    let init = rustix::process::Pid::from_raw(pid).unwrap();
+    let ended = rustix::process::pidfd_open(init, rustix::process::PidfdFlags::empty()).unwrap();
+    assert!(directory.is_dir());
+    test.kill().unwrap();
+    test.wait().unwrap();
+    // The kernel reports the end of pid 1 only when every other process of its namespace is gone (pid_namespaces(7)).
+    let limit = rustix::event::Timespec {
+        tv_sec: 20,
+        tv_nsec: 0,
+    };
+    let mut waits = [rustix::event::PollFd::new(
+        &ended,
+        rustix::event::PollFlags::IN,
+    )];
+    assert_eq!(
+        rustix::event::poll(&mut waits, Some(&limit)).unwrap(),
+        1,
+        "the world still runs"
+    );
+    assert!(
+        !directory.exists(),
+        "{} is still there",
+        directory.display()
+    );
+}
+
+#[test]
+fn the_machine_itself_is_not_changed() {
+    let Some(world) = shared() else { return };
+    let inside = world
+        .host_command("cat")
+        .args(["/etc/resolv.conf", "/etc/passwd"])
+        .output()
+        .stdout_text();
+    assert!(inside.contains("nameserver 203.0.113.53"));
+    assert!(inside.contains("git:x:"));
+    let outside = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+        + &std::fs::read_to_string("/etc/passwd").unwrap();
+    assert!(
+        !outside.contains("203.0.113.53") && !outside.contains(world.directory().to_str().unwrap())
+    );
+    let links = std::fs::read_to_string("/proc/self/net/dev").unwrap();
+    assert!(!links.contains("uplink0") && !links.contains("wan0"));
+}
+
+#[test]
+fn a_world_of_root_can_have_an_ordinary_user() {
+    use rcc_testkit::world::{User, WorldConfig};
+    if !rustix::process::geteuid().is_root() {
+        return; // Covered by every other test: an ordinary caller is an ordinary user.
+    }
+    let Some(world) = World::with_or_skip(WorldConfig::default().user(User::ordinary())) else {
+        return;
+    };
+    let output = world
+        .host_command("sh")
+        .args(["-c", "id -u; touch ~/made; grep CapEff /proc/self/status"])
+        .output();
+    let text = output.assert_success().stdout_text();
+    assert_eq!(
+        text.split_whitespace().collect::<Vec<_>>(),
+        ["64001", "CapEff:", "0000000000000000"]
+    );
+    let root = world
+        .host_command("id")
+        .arg("-u")
+        .user(User::caller())
+        .output();
+    assert_eq!(root.assert_success().stdout_text(), "0\n");
+}
+
+#[test]
+fn a_host_without_ipv6_has_none() {
+    use rcc_testkit::world::WorldConfig;
+    let Some(world) = World::with_or_skip(WorldConfig::default().without_ipv6()) else {
+        return;
+    };
+    world
+        .host_command("curl")
+        .args(["-sS", "http://dual.example/"])
+        .output()
+        .assert_success();
+    // curl(1): 7 is a failed connection.
+    world
+        .host_command("curl")
+        .args(["-sS", "http://v6only.example/"])
+        .output()
+        .assert_code(7);
+}
+
 #[test]
 fn packets_to_the_black_hole_vanish() {
     let Some(world) = shared() else { return };
@@ -273,4 +404,9 @@ fn packets_to_the_black_hole_vanish() {
         .output();
     // curl(1): 28 is a timeout.
     output.assert_code(28);
+}
+
+#[test]
+fn all_of_this_works_for_an_ordinary_user_too() {
+    rcc_testkit::run_again_as_ordinary_user(&[]);
 }

@@ -94,6 +94,8 @@ pub struct World {
     outer: Child,
     next_job: AtomicU64,
     nsenter: PathBuf,
+    /// Held as long as the test process lives; see [`remove_stale_directories`].
+    _lock: std::fs::File,
 }
 
 impl World {
@@ -141,7 +143,9 @@ impl World {
         }
         let is_root = rustix::process::geteuid().is_root();
         let user = config.user.clone().unwrap_or_else(User::caller);
+        remove_stale_directories();
         let directory = make_directory()?;
+        let lock = lock_directory(&directory)?;
         config.write_to(&directory, &user, is_root)?;
 
         let program = tool_path("unshare")?;
@@ -195,6 +199,7 @@ impl World {
             outer,
             next_job: AtomicU64::new(0),
             nsenter,
+            _lock: lock,
         })
     }
 
@@ -576,7 +581,7 @@ fn log_file(directory: &Path) -> Result<std::fs::File, WorldError> {
 }
 
 /// Makes a directory with an unpredictable name; refuses whatever is already there.
-fn make_directory() -> Result<PathBuf, WorldError> {
+pub(crate) fn make_directory() -> Result<PathBuf, WorldError> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     let mut random = [0u8; 8];
     let filled = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
@@ -591,6 +596,39 @@ fn make_directory() -> Result<PathBuf, WorldError> {
             source,
         })?;
     Ok(path)
+}
+
+/// Locks a new directory, before anybody can see the lock's file under its name.
+fn lock_directory(directory: &Path) -> Result<std::fs::File, WorldError> {
+    let (new, path) = (directory.join("lock.new"), directory.join("lock"));
+    let error = |source| WorldError::Directory {
+        path: path.clone(),
+        source,
+    };
+    let file = std::fs::File::create(&new).map_err(error)?;
+    file.try_lock().map_err(|failed| error(failed.into()))?;
+    std::fs::rename(&new, &path).map_err(error)?;
+    Ok(file)
+}
+
+/// Removes what worlds have left whose init was killed too: directories of ours whose lock nobody holds.
+fn remove_stale_directories() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let is_world = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with("rcc-world-"));
+        let is_stale = || {
+            std::fs::File::open(entry.path().join("lock")).is_ok_and(|file| file.try_lock().is_ok())
+        };
+        if is_world && is_stale() {
+            // Somebody else's directory cannot be removed, which is right.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use rcc_testkit::world::wire::{Answer, Question, Ready};
 use rustix::mount::{MountFlags, mount, mount_bind};
 use rustix::process::{Signal, WaitOptions, kill_process, wait};
 
-use crate::{Failure, control, log, network, processes, services};
+use crate::{Failure, control, inet, log, network, processes, services};
 
 pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     if std::process::id() != 1 {
@@ -37,7 +37,7 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
         Some(start_holder(&own, &setup)?)
     };
     // 3
-    let (inet, mut inet_out) = start(
+    let (inet_child, mut inet_out) = start(
         Command::new("unshare")
             .args(["--net", "--"])
             .arg(&own)
@@ -46,9 +46,10 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     )?;
     expect_line(&mut inet_out, "namespace")?;
     // 4
-    network::make_link(inet.id(), setup.without_ipv6)?;
+    network::make_link(inet_child.id(), setup.without_ipv6)?;
     // 5
-    inet.stdin
+    inet_child
+        .stdin
         .as_ref()
         .ok_or("no pipe to inet")?
         .write_all(b"go\n")?;
@@ -62,7 +63,7 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     })?;
     let ready = Ready {
         init: outer_pid,
-        inet: inet.id(),
+        inet: inet_child.id(),
         user_holder: holder,
     };
     let mut stdout = std::io::stdout();
@@ -71,10 +72,14 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     // 7: never ends by itself; the watcher of the pipe ends the process.
     loop {
         match wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid.as_raw_nonzero().get().unsigned_abs() == inet.id() => {
+            Ok(Some((pid, status)))
+                if pid.as_raw_nonzero().get().unsigned_abs() == inet_child.id() =>
+            {
                 log(&format!("init: inet ended: {status:?}"));
             }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            // All children are gone: the watcher is ending the world, and returning here would cut it short.
+            Err(rustix::io::Errno::CHILD) => inet::park(),
             Err(error) => return Err(error.into()),
         }
     }
