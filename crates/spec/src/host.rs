@@ -89,25 +89,8 @@ impl HostName {
     /// Says what is wrong with the name; see [`HostError`].
     pub fn parse(text: &str) -> Result<Self, HostError> {
         let name = text.strip_suffix('.').unwrap_or(text);
-        if name.is_empty() {
-            return Err(HostError::Empty);
-        }
-        // Length first: everything below may copy the text into a message.
-        if name.len() > NAME_MAX_BYTES {
-            return Err(HostError::TooLong { length: name.len() });
-        }
-        if let Some(character) = name.chars().find(|&c| !is_host_character(c)) {
-            return Err(bad_character(name, character));
-        }
-        let mut last = "";
-        for label in name.split('.') {
-            check_label(name, label)?;
-            last = label;
-        }
-        if ends_like_address(last) {
-            return Err(HostError::LooksLikeAddress {
-                name: name.to_owned(),
-            });
+        if !is_plain_name(name) {
+            return Err(fault_of(name));
         }
         if name.bytes().any(|b| b.is_ascii_uppercase()) {
             Ok(Self(Arc::from(name.to_ascii_lowercase())))
@@ -143,8 +126,71 @@ impl HostName {
     }
 }
 
-fn is_host_character(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+/// Tells in one pass whether a text is a host name: lists have a million of them.
+fn is_plain_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    if bytes.is_empty() || bytes.len() > NAME_MAX_BYTES {
+        return false;
+    }
+    let mut start = 0;
+    // The end of the text ends the last label as a dot would.
+    for (at, &byte) in bytes.iter().chain(b".").enumerate() {
+        if byte == b'.' {
+            let label = bytes.get(start..at).unwrap_or_default();
+            if !is_plain_label(label) {
+                return false;
+            }
+            start = at + 1;
+        } else if !is_host_byte(byte) {
+            return false;
+        }
+    }
+    !ends_like_address(name)
+}
+
+fn is_plain_label(label: &[u8]) -> bool {
+    (1..=LABEL_MAX_BYTES).contains(&label.len())
+        && label.first() != Some(&b'-')
+        && label.last() != Some(&b'-')
+}
+
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
+/// Says what is wrong with a text that is no host name.
+fn fault_of(name: &str) -> HostError {
+    if name.is_empty() {
+        return HostError::Empty;
+    }
+    // Length first: everything below copies the text into a message.
+    if name.len() > NAME_MAX_BYTES {
+        return HostError::TooLong { length: name.len() };
+    }
+    if let Some(character) = name
+        .chars()
+        .find(|&c| !u8::try_from(c).is_ok_and(is_host_byte))
+    {
+        return bad_character(name, character);
+    }
+    let label = name
+        .split('.')
+        .find(|label| !is_plain_label(label.as_bytes()));
+    match label {
+        None => HostError::LooksLikeAddress {
+            name: name.to_owned(),
+        },
+        Some("") => HostError::EmptyLabel {
+            name: name.to_owned(),
+        },
+        Some(label) if label.len() > LABEL_MAX_BYTES => HostError::LabelTooLong {
+            label: crate::text::shorten(label, 20),
+            length: label.len(),
+        },
+        Some(label) => HostError::Hyphen {
+            label: label.to_owned(),
+        },
+    }
 }
 
 fn bad_character(name: &str, character: char) -> HostError {
@@ -167,29 +213,10 @@ fn bad_character(name: &str, character: char) -> HostError {
     }
 }
 
-fn check_label(name: &str, label: &str) -> Result<(), HostError> {
-    if label.is_empty() {
-        return Err(HostError::EmptyLabel {
-            name: name.to_owned(),
-        });
-    }
-    if label.len() > LABEL_MAX_BYTES {
-        return Err(HostError::LabelTooLong {
-            label: label.chars().take(20).collect::<String>() + "…",
-            length: label.len(),
-        });
-    }
-    if label.starts_with('-') || label.ends_with('-') {
-        return Err(HostError::Hyphen {
-            label: label.to_owned(),
-        });
-    }
-    Ok(())
-}
-
 /// The "ends in a number" rule of the WHATWG URL standard: inet_aton(3) reads `127.1`, `0x7f.1` and `2130706433`
 /// as addresses, and no top-level domain is a number.
-fn ends_like_address(last: &str) -> bool {
+fn ends_like_address(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
     let digits = last.bytes().all(|b| b.is_ascii_digit());
     let hexadecimal = last
         .strip_prefix("0x")

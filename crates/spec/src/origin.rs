@@ -57,6 +57,15 @@ impl SourceName {
         self.0.as_deref().unwrap_or(&SourceKind::Default)
     }
 
+    /// Tells, by looking at the pointer only, whether both are certainly the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
     /// Makes the origin of line `line` (counted from 1; 0 means "no line") of this source.
     #[must_use]
     pub fn line(&self, line: usize) -> Origin {

@@ -31,7 +31,7 @@ impl Target {
     /// # Errors
     /// Says why the text is none of these.
     pub fn parse(text: &str) -> Result<Self, RuleError> {
-        if let Ok(address) = text.parse::<IpAddr>() {
+        if let Some(address) = parse_address(text) {
             return Ok(Self::Network(plain_network(text, IpNet::from(address))?));
         }
         if text.contains('/') {
@@ -295,7 +295,8 @@ fn check_shape(text: &str) -> Result<(), RuleError> {
     if text.is_empty() {
         return Err(RuleError::Empty);
     }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    let plain = text.bytes().all(|b| b.is_ascii_graphic());
+    if !plain && text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(RuleError::Space {
             rule: shorten(text, 80),
         });
@@ -338,6 +339,12 @@ fn split_ports<'t>(rule: &str, text: &'t str) -> Result<(&'t str, Option<&'t str
         Some((target, ports)) => Ok((target, Some(ports))),
         None => Ok((text, None)),
     }
+}
+
+/// Parses an address; looks at two characters first, because most targets are names.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let possible = text.ends_with(|c: char| c.is_ascii_digit()) || text.contains(':');
+    possible.then(|| text.parse().ok()).flatten()
 }
 
 fn parse_network(text: &str) -> Result<IpNet, RuleError> {

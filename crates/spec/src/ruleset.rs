@@ -22,10 +22,11 @@ use crate::ports::{Ports, Protocol};
 use crate::rule::{Effect, Target};
 use crate::verdict::{Reason, RuleText, Verdict};
 
+mod buckets;
+mod hash;
 mod names;
 mod networks;
 mod record;
-mod slots;
 
 use names::{NameMatch, Names};
 use networks::{NetworkMatch, Networks};
@@ -45,21 +46,26 @@ impl RuleSet {
     #[must_use]
     pub fn compile(policy: &NetworkPolicy) -> Self {
         let mut builder = TablesBuilder::default();
-        let mut records: Vec<(Record, &Target)> =
-            Vec::with_capacity(policy.deny.len() + policy.allow.len());
         // The list a rule stands in decides, not its `effect`: lists may be made by hand.
         let lists = [(Effect::Deny, &policy.deny), (Effect::Allow, &policy.allow)];
-        for (effect, rules) in lists {
-            records.extend(
-                rules
-                    .iter()
-                    .map(|rule| (builder.record(effect, rule), &rule.target)),
-            );
-        }
+        let mut each = |take: &mut dyn FnMut(&Record, &Target)| {
+            for (effect, list) in lists {
+                for rule in list {
+                    take(&builder.record(effect, rule), &rule.target);
+                }
+            }
+        };
+        let (mut names_count, mut networks_count) = (0, 0);
+        each(&mut |_, target| match target {
+            Target::Host(_) | Target::Subdomains(_) => names_count += 1,
+            Target::Network(_) => networks_count += 1,
+        });
+        let names = Names::build(names_count, &mut each);
+        let networks = Networks::build(networks_count, &mut each);
         Self {
             mode: policy.mode,
-            names: Names::build(records.iter().copied()),
-            networks: Networks::build(records.into_iter()),
+            names,
+            networks,
             tables: builder.finish(),
         }
     }
@@ -222,12 +228,7 @@ impl RuleSet {
     }
 
     /// Questions 1 to 3 for addresses; the verdict if one of them answers, else what the allow rules say.
-    fn look_up(
-        &self,
-        address: IpAddr,
-        port: u16,
-        protocol: Protocol,
-    ) -> Result<Found<'_>, Verdict> {
+    fn look_up(&self, address: IpAddr, port: u16, protocol: Protocol) -> Result<Found, Verdict> {
         if self.mode == NetworkMode::None {
             return Err(Verdict::deny(Reason::ModeNone));
         }
@@ -277,18 +278,18 @@ impl RuleSet {
         RuleText::from(&self.tables.rule(found.record, found.target()))
     }
 
-    fn text_of_network(&self, found: &NetworkMatch<'_>) -> RuleText {
+    fn text_of_network(&self, found: &NetworkMatch) -> RuleText {
         RuleText::from(&self.tables.rule(found.record, found.target()))
     }
 }
 
 /// What the allow rules say about an address that no deny rule names.
-struct Found<'s> {
+struct Found {
     class: AddressClass,
     /// Names the address, port and protocol.
-    naming: Option<NetworkMatch<'s>>,
+    naming: Option<NetworkMatch>,
     /// Names the address, but on other ports.
-    elsewhere: Option<NetworkMatch<'s>>,
+    elsewhere: Option<NetworkMatch>,
 }
 
 fn keep_closest<'s>(kept: &mut Option<NameMatch<'s>>, found: NameMatch<'s>) {
@@ -297,7 +298,7 @@ fn keep_closest<'s>(kept: &mut Option<NameMatch<'s>>, found: NameMatch<'s>) {
     }
 }
 
-fn keep_narrowest<'s>(kept: &mut Option<NetworkMatch<'s>>, found: NetworkMatch<'s>) {
+fn keep_narrowest(kept: &mut Option<NetworkMatch>, found: NetworkMatch) {
     if kept.is_none_or(|kept| found.network.prefix_len() > kept.network.prefix_len()) {
         *kept = Some(found);
     }

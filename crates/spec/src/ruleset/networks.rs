@@ -6,27 +6,15 @@ use ipnet::IpNet;
 
 use crate::rule::Target;
 
-use super::record::{Record, position};
-use super::slots::{Hash, Slots};
-
-/// No further rule about this network.
-const END: u32 = u32::MAX;
-
-/// A rule about a network.
-#[derive(Debug, Clone)]
-struct Entry {
-    network: IpNet,
-    record: Record,
-    /// The next rule about the same network, in the order of writing.
-    next: u32,
-}
+use super::buckets::Buckets;
+use super::hash::Hash;
+use super::record::Record;
 
 /// The index.
 #[derive(Debug, Clone)]
 pub(super) struct Networks {
     seed: u64,
-    entries: Box<[Entry]>,
-    slots: Slots,
+    buckets: Buckets,
     /// Lengths of prefixes that occur, shortest first.
     lengths_v4: Box<[u8]>,
     lengths_v6: Box<[u8]>,
@@ -34,115 +22,112 @@ pub(super) struct Networks {
 
 /// A rule that covers the address asked for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct NetworkMatch<'s> {
-    pub(super) record: &'s Record,
+pub(super) struct NetworkMatch {
+    pub(super) record: Record,
     pub(super) network: IpNet,
 }
 
-impl NetworkMatch<'_> {
+impl NetworkMatch {
     pub(super) fn target(&self) -> Target {
         Target::Network(self.network)
     }
 }
 
 impl Networks {
-    /// Makes the index of all rules about networks.
-    pub(super) fn build<'r>(rules: impl Iterator<Item = (Record, &'r Target)>) -> Self {
-        let mut entries: Box<[Entry]> = rules
-            .filter_map(|(record, target)| match target {
-                Target::Network(network) => Some(Entry {
-                    network: network.trunc(),
-                    record,
-                    next: END,
-                }),
-                Target::Host(_) | Target::Subdomains(_) => None,
-            })
-            .collect();
+    /// Makes the index of the rules about networks among the rules that `each` gives, twice the same.
+    pub(super) fn build(
+        count: usize,
+        mut each: impl FnMut(&mut dyn FnMut(&Record, &Target)),
+    ) -> Self {
         let seed = Hash::new_seed();
-        let mut slots = Slots::with_room_for(entries.len());
-        for index in (0..entries.len()).rev() {
-            let Some(network) = entries.get(index).map(|entry| entry.network) else {
-                continue;
-            };
-            let is_same = |other: u32| {
-                entries
-                    .get(other as usize)
-                    .is_some_and(|entry| entry.network == network)
-            };
-            let next = slots.put(hash_of(seed, network), position(index), is_same);
-            if let Some(entry) = entries.get_mut(index) {
-                entry.next = next.unwrap_or(END);
-            }
-        }
-        let lengths = |is_v4: bool| {
-            let mut lengths: Vec<u8> = Vec::new();
-            for network in entries.iter().map(|entry| entry.network) {
-                if matches!(network, IpNet::V4(_)) == is_v4
-                    && !lengths.contains(&network.prefix_len())
-                {
-                    lengths.push(network.prefix_len());
+        let (mut lengths_v4, mut lengths_v6) = ([false; 129], [false; 129]);
+        let buckets = Buckets::build(count, |put| {
+            each(&mut |record, target| {
+                let Target::Network(network) = target else {
+                    return;
+                };
+                let network = network.trunc();
+                let lengths = if network.addr().is_ipv4() {
+                    &mut lengths_v4
+                } else {
+                    &mut lengths_v6
+                };
+                if let Some(occurs) = lengths.get_mut(usize::from(network.prefix_len())) {
+                    *occurs = true;
                 }
-            }
-            lengths.sort_unstable();
-            lengths.into_boxed_slice()
+                let (key, hash) = key_of(seed, network);
+                put(hash, key.as_bytes(), record);
+            });
+        });
+        let occurring = |lengths: [bool; 129]| {
+            (0..=128)
+                .zip(lengths)
+                .filter(|(_, occurs)| *occurs)
+                .map(|(n, _)| n)
+                .collect()
         };
-        let (lengths_v4, lengths_v6) = (lengths(true), lengths(false));
         Self {
             seed,
-            entries,
-            slots,
-            lengths_v4,
-            lengths_v6,
+            buckets,
+            lengths_v4: occurring(lengths_v4),
+            lengths_v6: occurring(lengths_v6),
         }
     }
 
     /// Calls `found` with every rule that covers the address: wider ones first, those of one network in order of
     /// writing.
-    pub(super) fn visit<'s>(&'s self, address: IpAddr, mut found: impl FnMut(NetworkMatch<'s>)) {
-        let lengths = match address {
-            IpAddr::V4(_) => &self.lengths_v4,
-            IpAddr::V6(_) => &self.lengths_v6,
+    pub(super) fn visit(&self, address: IpAddr, mut found: impl FnMut(NetworkMatch)) {
+        let lengths = if address.is_ipv4() {
+            &self.lengths_v4
+        } else {
+            &self.lengths_v6
         };
         for &length in lengths {
             let Ok(network) = IpNet::new(address, length).map(|network| network.trunc()) else {
                 continue;
             };
-            let is_wanted = |at: u32| {
-                self.entries
-                    .get(at as usize)
-                    .is_some_and(|entry| entry.network == network)
-            };
-            let mut at = self.slots.find(hash_of(self.seed, network), is_wanted);
-            while let Some(entry) = at.and_then(|at| self.entries.get(at as usize)) {
-                found(NetworkMatch {
-                    record: &entry.record,
-                    network: entry.network,
-                });
-                at = Some(entry.next);
+            let (key, hash) = key_of(self.seed, network);
+            self.buckets.visit(hash, key.as_bytes(), |record| {
+                found(NetworkMatch { record, network })
+            });
+        }
+    }
+}
+
+/// The bytes that stand for a network: its address and the length of its prefix; the number of bytes tells the family.
+struct Key {
+    bytes: [u8; 17],
+    length: usize,
+}
+
+impl Key {
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+fn key_of(seed: u64, network: IpNet) -> (Key, Hash) {
+    let mut bytes = [0; 17];
+    let prefix = network.prefix_len();
+    let (length, hash) = match network.addr() {
+        IpAddr::V4(v4) => {
+            let bits = v4.to_bits();
+            let [a, b, c, d] = bits.to_be_bytes();
+            for (to, from) in bytes.iter_mut().zip([a, b, c, d, prefix]) {
+                *to = from;
             }
+            (
+                5,
+                Hash::seeded(seed).word(u64::from(bits) << 8 | u64::from(prefix)),
+            )
         }
-    }
-}
-
-fn hash_of(seed: u64, network: IpNet) -> Hash {
-    let length = u64::from(network.prefix_len());
-    match network.addr() {
-        IpAddr::V4(v4) => Hash::seeded(seed).word(u64::from(v4.to_bits()) << 8 | length),
         IpAddr::V6(v6) => {
-            let (high, low) = halves(v6.to_bits());
-            // The top bit keeps the families apart.
-            Hash::seeded(seed)
-                .word(high)
-                .word(low)
-                .word(length | 1 << 63)
+            let octets = v6.octets();
+            for (to, from) in bytes.iter_mut().zip(octets.into_iter().chain([prefix])) {
+                *to = from;
+            }
+            (17, Hash::seeded(seed).label(&octets).word(prefix.into()))
         }
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "each half is taken by itself"
-)]
-fn halves(bits: u128) -> (u64, u64) {
-    ((bits >> 64) as u64, bits as u64)
+    };
+    (Key { bytes, length }, hash)
 }

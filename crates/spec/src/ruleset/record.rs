@@ -19,19 +19,101 @@ pub(super) struct Record {
     line: u32,
     pub(super) effect: Effect,
     transport: Transport,
+    /// The rule is about what lies below its name; only rules about names tell it apart.
+    pub(super) reach: Reach,
+}
+
+/// Which names a rule covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The target itself.
+    Itself,
+    /// Every name below it.
+    Below,
+}
+
+impl Record {
+    /// Length of the stored form.
+    pub(super) const BYTES: usize = 13;
+
+    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let effect = match self.effect {
+            Effect::Allow => 0,
+            Effect::Deny => 1,
+        };
+        let transport = match self.transport {
+            Transport::Tcp => 0,
+            Transport::Udp => 2,
+            Transport::Any => 4,
+        };
+        let reach = match self.reach {
+            Reach::Itself => 0,
+            Reach::Below => 8,
+        };
+        let [p0, p1, p2, p3] = self.ports.to_le_bytes();
+        let [s0, s1, s2, s3] = self.source.to_le_bytes();
+        let [l0, l1, l2, l3] = self.line.to_le_bytes();
+        [
+            effect | transport | reach,
+            p0,
+            p1,
+            p2,
+            p3,
+            s0,
+            s1,
+            s2,
+            s3,
+            l0,
+            l1,
+            l2,
+            l3,
+        ]
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let &[kind, p0, p1, p2, p3, s0, s1, s2, s3, l0, l1, l2, l3] = bytes;
+        Self {
+            ports: u32::from_le_bytes([p0, p1, p2, p3]),
+            source: u32::from_le_bytes([s0, s1, s2, s3]),
+            line: u32::from_le_bytes([l0, l1, l2, l3]),
+            effect: if kind & 1 == 0 {
+                Effect::Allow
+            } else {
+                Effect::Deny
+            },
+            transport: match kind & 6 {
+                0 => Transport::Tcp,
+                2 => Transport::Udp,
+                _ => Transport::Any,
+            },
+            reach: if kind & 8 == 0 {
+                Reach::Itself
+            } else {
+                Reach::Below
+            },
+        }
+    }
+
+    pub(super) fn includes(self, protocol: Protocol) -> bool {
+        self.transport.includes(protocol)
+    }
+
+    #[cfg(test)]
+    pub(super) fn line(self) -> u32 {
+        self.line
+    }
 }
 
 /// Ports and sources, each once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tables {
-    ports: Vec<Ports>,
-    sources: Vec<SourceName>,
+    ports: Box<[Ports]>,
+    sources: Box<[SourceName]>,
 }
 
 /// Fills [`Tables`].
 #[derive(Default)]
 pub(super) struct TablesBuilder<'r> {
-    tables: Tables,
     ports: HashMap<&'r Ports, u32>,
     sources: HashMap<&'r SourceName, u32>,
     /// Neighbours mostly share both; remembering them saves two look-ups for each rule.
@@ -42,64 +124,64 @@ impl<'r> TablesBuilder<'r> {
     pub(super) fn record(&mut self, effect: Effect, rule: &'r Rule) -> Record {
         let ports = match self.last {
             Some((last, ports, _)) if last.ports == rule.ports => ports,
-            _ => intern(&mut self.ports, &mut self.tables.ports, &rule.ports),
+            _ => intern(&mut self.ports, &rule.ports),
         };
         let source = match self.last {
-            Some((last, _, source)) if last.origin.source == rule.origin.source => source,
-            _ => intern(
-                &mut self.sources,
-                &mut self.tables.sources,
-                &rule.origin.source,
-            ),
+            Some((last, _, source)) if last.origin.source.is_same(&rule.origin.source) => source,
+            _ => intern(&mut self.sources, &rule.origin.source),
         };
         self.last = Some((rule, ports, source));
-        let line = rule.origin.line.map_or(0, std::num::NonZeroU32::get);
         Record {
             ports,
             source,
-            line,
+            line: rule.origin.line.map_or(0, std::num::NonZeroU32::get),
             effect,
             transport: rule.transport,
+            reach: match rule.target {
+                Target::Subdomains(_) => Reach::Below,
+                Target::Host(_) | Target::Network(_) => Reach::Itself,
+            },
         }
     }
 
     pub(super) fn finish(self) -> Tables {
-        self.tables
+        Tables {
+            ports: in_order(self.ports),
+            sources: in_order(self.sources),
+        }
     }
 }
 
-fn intern<'r, T: Clone + Eq + std::hash::Hash>(
-    known: &mut HashMap<&'r T, u32>,
-    list: &mut Vec<T>,
-    item: &'r T,
-) -> u32 {
-    *known.entry(item).or_insert_with(|| {
-        list.push(item.clone());
-        position(list.len() - 1)
-    })
-}
-
-/// Narrows a position in a list of rules.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "a rule takes 64 bytes, so 2^32 of them do not fit into a machine"
 )]
-pub(super) fn position(index: usize) -> u32 {
-    index as u32
+fn intern<'r, T: Eq + std::hash::Hash>(known: &mut HashMap<&'r T, u32>, item: &'r T) -> u32 {
+    let next = known.len() as u32;
+    *known.entry(item).or_insert(next)
+}
+
+fn in_order<T: Clone>(known: HashMap<&T, u32>) -> Box<[T]> {
+    let mut items: Vec<(u32, &T)> = known
+        .into_iter()
+        .map(|(item, index)| (index, item))
+        .collect();
+    items.sort_unstable_by_key(|&(index, _)| index);
+    items.into_iter().map(|(_, item)| item.clone()).collect()
 }
 
 impl Tables {
-    pub(super) fn ports(&self, record: &Record) -> &Ports {
+    pub(super) fn ports(&self, record: Record) -> &Ports {
         static NO_PORT: Ports = Ports::NONE;
         self.ports.get(record.ports as usize).unwrap_or(&NO_PORT)
     }
 
-    pub(super) fn covers(&self, record: &Record, port: u16, protocol: Protocol) -> bool {
-        record.transport.includes(protocol) && self.ports(record).contains(port)
+    pub(super) fn covers(&self, record: Record, port: u16, protocol: Protocol) -> bool {
+        record.includes(protocol) && self.ports(record).contains(port)
     }
 
     /// Makes the rule again.
-    pub(super) fn rule(&self, record: &Record, target: Target) -> Rule {
+    pub(super) fn rule(&self, record: Record, target: Target) -> Rule {
         let source = self
             .sources
             .get(record.source as usize)
@@ -114,8 +196,38 @@ impl Tables {
     }
 }
 
-impl Record {
-    pub(super) fn includes(&self, protocol: Protocol) -> bool {
-        self.transport.includes(protocol)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::origin::Origin;
+
+    #[test]
+    fn rules_come_back_as_they_were() {
+        let texts = [
+            "example.com",
+            "*.example.com:443",
+            "example.com:53/udp",
+            "203.0.113.0/24:1-9/any",
+            "example.org:443",
+        ];
+        let mut rules = Vec::new();
+        for (line, text) in texts.iter().enumerate() {
+            rules.push(Rule::parse(text, Origin::file("hosts.conf", line)).unwrap());
+            rules.push(Rule::parse_deny(text, Origin::flag("--deny")).unwrap());
+        }
+        let mut builder = TablesBuilder::default();
+        let records: Vec<Record> = rules
+            .iter()
+            .map(|rule| builder.record(rule.effect, rule))
+            .collect();
+        let tables = builder.finish();
+        for (rule, record) in rules.iter().zip(records) {
+            let stored = Record::from_bytes(&record.to_bytes());
+            assert_eq!(&tables.rule(stored, rule.target.clone()), rule);
+            assert_eq!(
+                stored.reach == Reach::Below,
+                matches!(rule.target, Target::Subdomains(_))
+            );
+        }
     }
 }
