@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use crate::{bench, gates, suite, workspace::Workspace};
+use crate::{bench, demo, gates, suite, workspace::Workspace};
 
 /// One task of `cargo xtask`.
 pub(crate) struct Task {
@@ -36,6 +36,12 @@ pub(crate) const TASKS: &[Task] = &[
         arguments: "[startup|memory|tcp]… [--rounds N] [--rcc PATH]",
         summary: "rcc and its peers side by side; ratios and the bars of the design",
         run: bench::run,
+    },
+    Task {
+        name: "demo",
+        arguments: "",
+        summary: "write the demo of README.md anew from what its commands print",
+        run: demo::run,
     },
 ];
 

@@ -11,6 +11,7 @@
 
 mod bench;
 mod commands;
+mod demo;
 mod gates;
 mod packages;
 mod process;

@@ -283,6 +283,7 @@ fn gigabits(prefix: Command, flags: &[&str]) -> Result<f64> {
     let mut server = Command::new("iperf3")
         .args(["--server", "--one-off", "--port", &port])
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .context("cannot start the server")?;
     let client = [

@@ -5,6 +5,7 @@
 
 mod cli;
 mod markdown;
+mod policy_keys;
 
 use std::{
     collections::BTreeSet,
@@ -82,6 +83,7 @@ pub(super) fn check(workspace: &Workspace) -> Result<Report> {
             barriers(workspace, &page, &mut report)?;
         }
     }
+    policy_keys::check(workspace, &mut report)?;
     report.note(format!("{paths} paths and {commands} commands named"));
     Ok(report)
 }
