@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p rcc-gateway --example gateway_bench [ROUNDS]` prints medians of interleaved rounds. Everything stays on the
 //! loopback interface; namespaces and TPROXY are not part of it.
+#![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -1,6 +1,7 @@
 //! Times the gathering of facts for one run in the current directory: `cargo run --release -p rcc-host --example facts_timing`.
 //!
 //! The budget is 300 microseconds for an ordinary caller; a root caller pays for looking at every file of `/etc`.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::error::Error;

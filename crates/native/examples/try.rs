@@ -1,4 +1,6 @@
 //! Scratch driver.
+#![forbid(unsafe_code)]
+
 use rcc_native::*;
 fn main() {
     if std::env::args().next().as_deref() == Some(STAGE_NAME) { std::process::exit(stage_main()); }

@@ -1,6 +1,7 @@
 //! Bad input of every kind: the message, its hint and the exit code, as recorded in `bad_inputs/`.
 //!
 //! Each case also shows that nothing was half done: no record of a run is left.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test program")]
 
 mod world;

@@ -1,6 +1,7 @@
 //! `kill -9` of the supervisor at every stage of a run: nothing is left, and the network was never open.
 //!
 //! The moments are system calls of the supervisor, hit exactly with strace's fault injection: no timing, no luck.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! Real Claude Code works through one prompt against the stand-in, without a sandbox: the reference for the same inside.
 //!
 //! `RCC_TEST_CLAUDE` is the path of its executable, which is installed from its npm package outside the repository.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
 //! The probes work where nothing stops them: without this, a denial in a sandbox would prove nothing.
+#![forbid(unsafe_code)]
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,5 @@
 //! The services of the world, used by real clients from the host namespace.
+#![forbid(unsafe_code)]
 
 use std::sync::OnceLock;
 

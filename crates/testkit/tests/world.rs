@@ -1,4 +1,5 @@
 //! The test world itself: what the sandbox's tests rely on is true without a sandbox.
+#![forbid(unsafe_code)]
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;

@@ -2,6 +2,7 @@
 //!
 //! `world` makes a gateway whose transport presents connections "to" any address and maps public-looking addresses to local servers;
 //! every other address that the gateway would dial is recorded and goes nowhere.
+#![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
