@@ -18,6 +18,7 @@ mod posture;
 mod privileges;
 mod process;
 mod sockets;
+mod staging;
 mod sweep;
 mod terminal;
 
@@ -88,6 +89,7 @@ fn tables() -> impl Iterator<Item = &'static Probe> {
         privileges::PROBES,
         process::PROBES,
         sockets::PROBES,
+        staging::PROBES,
         sweep::PROBES,
         terminal::PROBES,
     ];

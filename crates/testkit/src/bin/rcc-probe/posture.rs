@@ -285,7 +285,7 @@ fn process_names() -> Vec<String> {
 
 fn device_list() -> Vec<Value> {
     let mut found = Vec::new();
-    crate::files::walk(Path::new("/dev"), &mut |path, kind| {
+    crate::files::walk(Path::new("/dev"), &mut |path, _| {
         // Terminals come and go with other processes.
         if path.starts_with("/dev/pts") && path.file_name().is_some_and(|name| name != "ptmx") {
             return;
@@ -294,6 +294,8 @@ fn device_list() -> Vec<Value> {
         let Ok(data) = path.symlink_metadata() else {
             return;
         };
+        // Not the directory's word for it: below a bind mount lies a file of another kind.
+        let kind = data.file_type();
         let mode = format!("{:o}", data.mode() & 0o7777);
         found.push(if kind.is_symlink() {
             let target = std::fs::read_link(path).unwrap_or_default();
