@@ -14,6 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 use rcc_plan::PathToolchain;
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 mod places;
 
@@ -103,11 +104,7 @@ impl std::fmt::Display for Skipped {
 /// Finds the toolchains on `PATH`.
 #[must_use]
 pub fn toolchains_on_path(surroundings: Surroundings<'_>) -> Toolchains {
-    let mut search = Search {
-        surroundings,
-        mounts: Vec::new(),
-        links_left: LINK_LIMIT,
-    };
+    let mut search = Search::new(surroundings);
     let mut found = Toolchains::default();
     let value = surroundings.environment.get(OsStr::new("PATH"));
     for entry in value.iter().flat_map(std::env::split_paths) {
@@ -120,9 +117,10 @@ pub fn toolchains_on_path(surroundings: Surroundings<'_>) -> Toolchains {
         };
         let below_home = directory.starts_with(surroundings.home);
         let kept = if below_home { &directory } else { &entry };
-        if !found.path.contains(kept) {
-            found.path.push(kept.clone());
+        if found.path.contains(kept) {
+            continue;
         }
+        found.path.push(kept.clone());
         // A link from outside the home (`/opt/node -> ~/node`) exists inside, but its target has to be mounted.
         if below_home
             && !directory.starts_with(surroundings.project)
@@ -138,11 +136,7 @@ pub fn toolchains_on_path(surroundings: Surroundings<'_>) -> Toolchains {
 /// The mounts that one program below the home needs: its package and what its links lead to.
 #[must_use]
 pub fn toolchain_of(program: &Path, surroundings: Surroundings<'_>) -> Vec<PathToolchain> {
-    let mut search = Search {
-        surroundings,
-        mounts: Vec::new(),
-        links_left: LINK_LIMIT,
-    };
+    let mut search = Search::new(surroundings);
     search.follow(program);
     search.finish()
 }
@@ -151,9 +145,29 @@ struct Search<'a> {
     surroundings: Surroundings<'a>,
     mounts: Vec<PathBuf>,
     links_left: usize,
+    /// Roots of version managers, by their usual names and by the caller's variables.
+    managers: Vec<PathBuf>,
+    /// Answers of [`Search::check`], which looks for many names.
+    checked: BTreeMap<PathBuf, Result<(), Skipped>>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(surroundings: Surroundings<'a>) -> Self {
+        let by_default = MANAGERS.iter().map(|name| surroundings.home.join(name));
+        let by_variable = VARIABLES
+            .iter()
+            .filter(|variable| variable.is_root)
+            .filter_map(|variable| surroundings.environment.get(OsStr::new(variable.name)))
+            .filter_map(|value| std::fs::canonicalize(value).ok());
+        Self {
+            surroundings,
+            mounts: Vec::new(),
+            links_left: LINK_LIMIT,
+            managers: by_default.chain(by_variable).collect(),
+            checked: BTreeMap::new(),
+        }
+    }
+
     /// Adds a `PATH` entry.
     fn add_directory(&mut self, directory: &Path) -> Result<(), Skipped> {
         let needed = self.whole(directory);
@@ -171,7 +185,7 @@ impl Search<'_> {
     }
 
     /// The directory that makes up the toolchain which `bin` belongs to.
-    fn whole(&self, bin: &Path) -> PathBuf {
+    fn whole(&mut self, bin: &Path) -> PathBuf {
         if let Some(manager) = self.manager(bin) {
             return manager;
         }
@@ -182,17 +196,10 @@ impl Search<'_> {
     }
 
     /// The root of the version manager that a path lies in.
-    fn manager(&self, path: &Path) -> Option<PathBuf> {
-        let home = self.surroundings.home;
-        let by_default = MANAGERS.iter().map(|name| home.join(name));
-        let by_variable = VARIABLES
-            .iter()
-            .filter(|variable| variable.is_root)
-            .filter_map(|variable| self.surroundings.environment.get(OsStr::new(variable.name)))
-            .filter_map(|value| std::fs::canonicalize(value).ok());
-        by_default
-            .chain(by_variable)
-            .find(|root| path.starts_with(root) && self.check(root).is_ok())
+    fn manager(&mut self, path: &Path) -> Option<PathBuf> {
+        let mut roots = self.managers.iter();
+        let root = roots.find(|root| path.starts_with(root))?.clone();
+        self.check(&root).is_ok().then_some(root)
     }
 
     /// `rustup` and the programs it stands for read the toolchains beside it, never cargo's credentials.
@@ -220,7 +227,13 @@ impl Search<'_> {
             }
             if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
                 self.links_left -= 1;
-                self.follow(&entry.path());
+                let link = entry.path();
+                // A link to a neighbour adds nothing: if that is a link itself, its turn comes.
+                let neighbour =
+                    std::fs::read_link(&link).is_ok_and(|target| is_plain_name(&target));
+                if !neighbour {
+                    self.follow(&link);
+                }
             }
         }
     }
@@ -277,7 +290,7 @@ impl Search<'_> {
     }
 
     /// What a program file belongs to.
-    fn package(&self, program: &Path) -> PathBuf {
+    fn package(&mut self, program: &Path) -> PathBuf {
         if let Some(manager) = self.manager(program) {
             return manager;
         }
@@ -309,7 +322,16 @@ impl Search<'_> {
     }
 
     /// Refuses what must not be shown to an agent.
-    fn check(&self, path: &Path) -> Result<(), Skipped> {
+    fn check(&mut self, path: &Path) -> Result<(), Skipped> {
+        if let Some(known) = self.checked.get(path) {
+            return *known;
+        }
+        let answer = self.look(path);
+        self.checked.insert(path.to_owned(), answer);
+        answer
+    }
+
+    fn look(&self, path: &Path) -> Result<(), Skipped> {
         let home = self.surroundings.home;
         if home.starts_with(path) || SHARED.iter().any(|name| home.join(name) == path) {
             return Err(Skipped::TooMuch);
@@ -325,7 +347,7 @@ impl Search<'_> {
         }) {
             return Err(Skipped::Credentials);
         }
-        if SECRETS_INSIDE.iter().any(|name| exists(&path.join(name))) {
+        if contains_any(path, SECRETS_INSIDE) {
             return Err(Skipped::Credentials);
         }
         Ok(())
@@ -382,6 +404,14 @@ fn node_package(program: &Path) -> Option<PathBuf> {
     components.next().map(|_| package)
 }
 
+fn is_plain_name(target: &Path) -> bool {
+    let mut components = target.components();
+    matches!(
+        (components.next(), components.next()),
+        (Some(Component::Normal(_)), None)
+    )
+}
+
 fn is_bin(directory: &Path) -> bool {
     matches!(
         directory.file_name().and_then(OsStr::to_str),
@@ -391,9 +421,20 @@ fn is_bin(directory: &Path) -> bool {
 
 /// Whether a directory is laid out like `/usr/local`.
 fn is_prefix(directory: &Path) -> bool {
-    ["lib", "lib64", "libexec", "share", "include", "pyvenv.cfg"]
+    const NAMES: &[&str] = &["lib", "lib64", "libexec", "share", "include", "pyvenv.cfg"];
+    contains_any(directory, NAMES)
+}
+
+/// Whether a directory has one of the entries. What is no directory has none.
+fn contains_any(directory: &Path, names: &[&str]) -> bool {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // One look-up of the directory for all names: this is on the way of every start.
+    let Ok(directory) = rustix::fs::open(directory, flags, Mode::empty()) else {
+        return false;
+    };
+    names
         .iter()
-        .any(|name| exists(&directory.join(name)))
+        .any(|name| rustix::fs::statat(&directory, *name, AtFlags::SYMLINK_NOFOLLOW).is_ok())
 }
 
 fn is_cargo_bin(directory: &Path) -> bool {
