@@ -13,6 +13,13 @@ use crate::world::User;
 /// Set in the second run, so that it does not start a third.
 const MARK_VARIABLE: &str = "RCC_TEST_AS_ORDINARY_USER";
 
+/// Says whether this is the second run, for a test of what only root's own files make possible (a toolchain in root's
+/// home, for example) and that the first run has done.
+#[must_use]
+pub fn is_second_run() -> bool {
+    std::env::var_os(MARK_VARIABLE).is_some()
+}
+
 /// Runs all tests of the calling test binary again as a user that owns nothing on this machine.
 ///
 /// The test binary, the test kit's programs and `programs` are copied to a directory that everybody can read, since a
@@ -22,7 +29,7 @@ const MARK_VARIABLE: &str = "RCC_TEST_AS_ORDINARY_USER";
 /// # Panics
 /// When a test of the second run fails; the text holds its whole output.
 pub fn run_again_as_ordinary_user(programs: &[&Path]) {
-    if std::env::var_os(MARK_VARIABLE).is_some() || !rustix::process::geteuid().is_root() {
+    if is_second_run() || !rustix::process::geteuid().is_root() {
         return;
     }
     if !require("unprivileged-user") {

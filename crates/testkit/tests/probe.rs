@@ -161,6 +161,44 @@ fn sockets_of_the_host_are_in_reach() {
 }
 
 #[test]
+fn the_decoys_of_a_real_host_answer() {
+    use rcc_testkit::world::WorldConfig;
+    use rcc_testkit::world::addresses::{
+        HOST_ABSTRACT_SOCKETS, HOST_DATAGRAM_SOCKETS, HOST_SOCKETS,
+    };
+    let Some(world) = World::with_or_skip(WorldConfig::default().host_sockets()) else {
+        return;
+    };
+    let for_user = |path: &&str| path.replace("UID", &world.user().uid.to_string());
+    for path in HOST_SOCKETS.iter().map(for_user) {
+        assert_eq!(
+            world.probe(["unix-connect", &path]).assert_ok().detail,
+            format!("hello from {path}\n")
+        );
+        assert!(world.seen().contains_key(&format!("unix {path}")), "{path}");
+    }
+    // /var/run is a link to /run on every machine that the project supports.
+    world
+        .probe(["unix-connect", "/var/run/docker.sock"])
+        .assert_ok();
+    world
+        .probe(["dbus", "/run/dbus/system_bus_socket"])
+        .assert_ok();
+    for path in HOST_DATAGRAM_SOCKETS {
+        world.probe(["unix-send", path, "READY=1"]).assert_ok();
+        world.probe(["unix-sendmsg", path, "READY=1"]).assert_ok();
+    }
+    for name in HOST_ABSTRACT_SOCKETS {
+        world.probe(["abstract-connect", name]).assert_ok();
+    }
+    let walk = world.probe(["unix-walk", "/run"]);
+    assert_eq!(
+        walk.assert_ok().detail.as_array().unwrap().len(),
+        HOST_SOCKETS.len() + HOST_DATAGRAM_SOCKETS.len()
+    );
+}
+
+#[test]
 fn the_network_answers_every_probe() {
     let Some(world) = shared() else { return };
     let tcp = world.probe(["tcp", "denied.example", "80"]);

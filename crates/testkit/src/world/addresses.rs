@@ -73,6 +73,27 @@ pub const HTTP_ALT_PORT: u16 = 8080;
 /// HTTPS on an unusual port.
 pub const HTTPS_ALT_PORT: u16 = 8443;
 
+/// Stream sockets of [`super::WorldConfig::host_sockets`]; `UID` stands for the user's. Each answers `hello from PATH`.
+pub const HOST_SOCKETS: &[&str] = &[
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+    "/run/libvirt/libvirt-sock",
+    "/run/dbus/system_bus_socket",
+    "/run/systemd/private",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/user/UID/bus",
+    "/run/user/UID/systemd/private",
+    "/run/user/UID/podman/podman.sock",
+    "/run/user/UID/gvfsd/socket",
+    "/run/user/UID/gnupg/S.gpg-agent",
+    "/run/user/UID/keyring/ssh",
+];
+/// Datagram sockets of the same.
+pub const HOST_DATAGRAM_SOCKETS: &[&str] = &["/run/systemd/journal/socket", "/run/systemd/notify"];
+/// Abstract stream sockets of the same.
+pub const HOST_ABSTRACT_SOCKETS: &[&str] = &["rcc-test-host", "/tmp/.X11-unix/X0"];
+
 /// IPv4 networks whose every address answers on the inet side.
 pub const ANSWERING_V4: &[&str] = &[
     "203.0.113.0/24",

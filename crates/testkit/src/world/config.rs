@@ -56,6 +56,8 @@ pub struct WorldConfig {
     real_run: bool,
     without_ipv6: bool,
     resolv_conf: Option<String>,
+    host_sockets: bool,
+    without_wiretap: bool,
 }
 
 /// What init reads from the world's directory.
@@ -73,6 +75,10 @@ pub struct Setup {
     pub real_run: bool,
     /// Make a host without IPv6?
     pub without_ipv6: bool,
+    /// Listen on the sockets of [`super::addresses::HOST_SOCKETS`]?
+    pub host_sockets: bool,
+    /// Record no packets?
+    pub without_wiretap: bool,
 }
 
 impl WorldConfig {
@@ -101,6 +107,20 @@ impl WorldConfig {
     #[must_use]
     pub fn without_ipv6(mut self) -> Self {
         self.without_ipv6 = true;
+        self
+    }
+
+    /// Makes the Unix sockets that a desktop or server has (Docker, D-Bus, podman …) as decoys that answer and count.
+    #[must_use]
+    pub fn host_sockets(mut self) -> Self {
+        self.host_sockets = true;
+        self
+    }
+
+    /// Records no packets: for measuring bulk transfers. [`super::World::packets`] then fails.
+    #[must_use]
+    pub fn without_wiretap(mut self) -> Self {
+        self.without_wiretap = true;
         self
     }
 
@@ -142,13 +162,16 @@ impl WorldConfig {
             binds: self.binds.clone(),
             real_run: self.real_run,
             without_ipv6: self.without_ipv6,
+            host_sockets: self.host_sockets,
+            without_wiretap: self.without_wiretap,
         };
         let json = serde_json::to_string_pretty(&setup).expect("the setup is plain data");
         let home = Path::new("home").join(&user.name);
-        let layout: [(&Path, Option<&User>, u32); 10] = [
+        let layout: [(&Path, Option<&User>, u32); 11] = [
             (Path::new("etc"), None, 0o755),
             (Path::new("public"), None, 0o755),
             (Path::new("jobs"), None, 0o700),
+            (Path::new("bin"), None, 0o755),
             (Path::new("home"), None, 0o755),
             (&home, Some(user), 0o700),
             (Path::new("scratch"), Some(user), 0o755),

@@ -221,8 +221,9 @@ impl World {
         &self,
         words: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>,
     ) -> crate::probe::Record {
+        let probe = self.install(&crate::probe::path());
         let output = self
-            .host_command(crate::probe::path())
+            .host_command(probe)
             .args(words)
             .current_dir(self.scratch())
             .output();
@@ -265,6 +266,38 @@ impl World {
         std::fs::create_dir_all(&path).expect("scratch is writable");
         self.give_to_user(&self.scratch());
         path
+    }
+
+    /// Copies a program to where the world's user can run it, once, and gives the copy's path.
+    ///
+    /// A checkout may lie in root's home, which an ordinary user cannot even look into.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn install(&self, program: &Path) -> PathBuf {
+        self.install_in(program, &self.directory.join("bin"))
+    }
+
+    /// Copies a program into a directory, for example a project, so that it is there inside a sandbox.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn install_in(&self, program: &Path, directory: &Path) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt as _;
+        let target = directory.join(program.file_name().expect("a program has a name"));
+        if !target.exists() {
+            // By another name first: a test that runs at the same time must not see half a program.
+            let new = directory.join(format!(
+                ".new-{}",
+                self.next_job.fetch_add(1, Ordering::Relaxed)
+            ));
+            std::fs::copy(program, &new)
+                .expect("the program is readable and the directory writable");
+            std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))
+                .expect("the copy is ours");
+            std::fs::rename(&new, &target).expect("the directory is writable");
+        }
+        target
     }
 
     /// Hands a tree to the world's user; does nothing where the caller is that user.

@@ -77,6 +77,11 @@ pub(crate) const PROBES: &[Probe] = &[
     ),
     ("mknod", "PATH char|block|fifo MAJOR MINOR", mknod),
     ("open-device", "PATH [r|w]", open_device),
+    (
+        "open-write",
+        "PATH   (opens for writing, writes nothing, cuts nothing)",
+        open_write,
+    ),
     ("run", "PROGRAM [ARGUMENTS]   (output and exit code)", run),
     (
         "memfd-run",
@@ -512,6 +517,14 @@ fn open_device(arguments: &Arguments) -> Attempt {
     OpenOptions::new()
         .read(!writes)
         .write(writes)
+        .custom_flags(nonblock())
+        .open(arguments.path(0)?)?;
+    Ok(Value::Null)
+}
+
+fn open_write(arguments: &Arguments) -> Attempt {
+    OpenOptions::new()
+        .write(true)
         .custom_flags(nonblock())
         .open(arguments.path(0)?)?;
     Ok(Value::Null)

@@ -52,11 +52,12 @@ impl Counters {
     /// Gives the entry of a listener.
     pub(crate) fn entry(&self, protocol: &str, local: SocketAddr) -> Arc<Entry> {
         let local = SocketAddr::new(local.ip().to_canonical(), local.port());
-        Arc::clone(
-            lock(&self.entries)
-                .entry(format!("{protocol} {local}"))
-                .or_default(),
-        )
+        self.named(&format!("{protocol} {local}"))
+    }
+
+    /// Gives the entry of a listener by its whole name.
+    pub(crate) fn named(&self, name: &str) -> Arc<Entry> {
+        Arc::clone(lock(&self.entries).entry(name.to_owned()).or_default())
     }
 
     /// Gives all entries that saw something.

@@ -13,7 +13,7 @@ use crate::counters::Counters;
 use crate::http::Server;
 use crate::sockets::{Listeners, serve_tcp};
 use crate::tls::Authority;
-use crate::{Failure, control, inet, services, streams};
+use crate::{Failure, control, inet, services, streams, unix};
 
 pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
@@ -32,6 +32,10 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
         &[HTTPS_PORT],
     )?;
     serve_tcp(ECHO_PORT, &counters, &listeners, streams::echo)?;
+    let setup = services::read_setup(directory)?;
+    if setup.host_sockets {
+        unix::serve(&setup, &counters)?;
+    }
     control::serve(
         &directory.join("host.sock"),
         move |question| match question {

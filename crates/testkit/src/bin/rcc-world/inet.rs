@@ -31,7 +31,11 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
 
     let counters = Arc::new(Counters::default());
     let listeners = Arc::new(Listeners::default());
-    let wiretap = Arc::new(Wiretap::start()?);
+    let wiretap = if setup.without_wiretap {
+        None
+    } else {
+        Some(Wiretap::start()?)
+    };
     let authority = Arc::new(Authority::make(&directory.join("public/ca.pem"))?);
     let site = services::inet_site(directory, &setup, &counters);
     let server = Arc::new(Server {
@@ -61,7 +65,10 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     control::serve(&directory.join("inet.sock"), move |question| {
         let flush = || listeners.flush(&counters);
         match question {
-            Question::Packets => wiretap.packets(),
+            Question::Packets => match &wiretap {
+                Some(wiretap) => wiretap.packets(),
+                None => Answer::Failed("this world records no packets".to_owned()),
+            },
             Question::Seen => match flush() {
                 Ok(()) => Answer::Seen(counters.seen()),
                 Err(error) => Answer::Failed(format!("cannot flush the listeners: {error}")),
@@ -75,7 +82,9 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
             Question::Forget => match flush() {
                 Ok(()) => {
                     counters.forget();
-                    wiretap.forget();
+                    if let Some(wiretap) = &wiretap {
+                        wiretap.forget();
+                    }
                     Answer::Done
                 }
                 Err(error) => Answer::Failed(format!("cannot flush the listeners: {error}")),

@@ -26,6 +26,7 @@ mod sockets;
 mod strange_dns;
 mod streams;
 mod tls;
+mod unix;
 mod wiretap;
 
 use std::ffi::OsString;
