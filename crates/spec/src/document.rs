@@ -69,14 +69,21 @@ impl<'t> Document<'t> {
             ));
         }
         DeTable::parse(self.text).map_err(|error| {
-            let at = self.position(error.span().unwrap_or(0..0));
-            PolicyError::new(
-                at,
+            let span = error.span().unwrap_or(0..0);
+            let message = shorten(error.message(), 200);
+            let problem = if error.message() == "duplicate key" {
+                Problem::DuplicateKey {
+                    key: shorten(self.text.get(span.clone()).unwrap_or_default(), 40),
+                }
+            } else {
+                let meant = meant_by(self.text.get(span.start..).unwrap_or_default());
                 Problem::Syntax {
                     format: "TOML",
-                    message: shorten(error.message(), 200),
-                },
-            )
+                    message,
+                    meant,
+                }
+            };
+            PolicyError::new(self.position(span), problem)
         })
     }
 
@@ -100,6 +107,22 @@ impl<'t> Document<'t> {
 
     fn line_of(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|&start| start <= offset)
+    }
+}
+
+/// Guesses from the text at a broken place what was meant.
+fn meant_by(there: &str) -> Option<&'static str> {
+    let word: String = there
+        .chars()
+        .take_while(char::is_ascii_alphabetic)
+        .collect();
+    match word.to_ascii_lowercase().as_str() {
+        "" => None,
+        "null" | "nil" | "undefined" => {
+            Some("TOML has no empty value; to keep the default, leave the key out")
+        }
+        "true" | "false" | "yes" | "no" | "on" | "off" => Some("write `true` or `false`"),
+        _ => Some("put texts into quotes"),
     }
 }
 
@@ -322,6 +345,11 @@ impl<'d, 't> Value<'d, 't> {
     /// The text of a string, none for another type.
     pub(crate) fn is_text(&self) -> bool {
         self.value.get_ref().is_str()
+    }
+
+    /// Tells whether it is a whole number, of any size and sign.
+    pub(crate) fn is_whole_number(&self) -> bool {
+        self.value.get_ref().is_integer()
     }
 
     /// The whole number, none for another type or one that is negative or too large.

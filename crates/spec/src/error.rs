@@ -10,7 +10,6 @@ use crate::origin::SourceName;
 use crate::path::PathError;
 use crate::rule::RuleError;
 use crate::size::SizeError;
-use crate::text::enumerate;
 
 /// A place in a text, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +90,8 @@ pub enum Problem {
         format: &'static str,
         /// What the parser says, escaped.
         message: String,
+        /// What was probably meant, if it is certain enough.
+        meant: Option<&'static str>,
     },
     /// The `version` key is missing.
     #[error("key `version` is missing")]
@@ -250,11 +251,11 @@ impl Problem {
             } => Some(match (nearest, belongs_to) {
                 (Some(nearest), _) => format!("did you mean `{nearest}`?"),
                 (None, Some(table)) => format!("it belongs in [{table}]"),
-                (None, None) => format!("the keys here are {}", quoted(known)),
+                (None, None) => format!("possible here: {}", quoted(known)),
             }),
             Self::UnknownWord { nearest, known, .. } => Some(match nearest {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => format!("it can be {}", quoted(known)),
+                None => format!("possible here: {}", quoted(known)),
             }),
             Self::NoVersion => {
                 Some("write `version = 1` (in YAML `version: 1`) at the top".to_owned())
@@ -262,23 +263,35 @@ impl Problem {
             Self::UnknownVersion { .. } => {
                 Some("this rcc reads version 1; a newer one may be needed".to_owned())
             }
-            Self::WrongType { .. } => Some("to keep the default, leave the key out".to_owned()),
+            Self::Syntax { meant, .. } => meant.map(str::to_owned),
+            Self::WrongType {
+                found, expected, ..
+            } => hint_of_types(found, expected).map(str::to_owned),
             Self::Path {
                 source: PathError::Parent { .. },
                 ..
-            } => Some("paths start with `/`, with `~/`, or in the project".to_owned()),
+            } => Some("outside the project, write a path that starts with `/` or `~/`".to_owned()),
             _ => None,
         }
     }
 }
 
+fn hint_of_types(found: &str, expected: &str) -> Option<&'static str> {
+    match (found, expected) {
+        ("nothing", _) => Some("to keep the default, leave the key out"),
+        ("a string", "a list of strings") => Some("put it into brackets: [\"…\"]"),
+        ("a string", "true or false" | "the number 1") => Some("write it without quotes"),
+        ("a number", "a string") => Some("write it in quotes"),
+        _ => None,
+    }
+}
+
 fn quoted(words: &[&str]) -> String {
-    enumerate(
-        &words
-            .iter()
-            .map(|word| format!("`{word}`"))
-            .collect::<Vec<_>>(),
-    )
+    words
+        .iter()
+        .map(|word| format!("`{word}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Words of [`NetworkMode`], for messages.

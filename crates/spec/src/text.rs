@@ -19,15 +19,6 @@ pub(crate) fn shorten(text: &str, limit: usize) -> String {
     shown
 }
 
-/// Joins words as people do: `a`, `a and b`, `a, b and c`.
-pub(crate) fn enumerate(words: &[String]) -> String {
-    match words {
-        [] => String::new(),
-        [only] => only.clone(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,12 +29,5 @@ mod tests {
         assert_eq!(shorten("\u{202e}evil", 40), "\\u{202e}evil");
         assert_eq!(shorten("abcdef", 3), "abc…");
         assert_eq!(shorten("abc", 3), "abc");
-    }
-
-    #[test]
-    fn enumerations() {
-        let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
-        assert_eq!(enumerate(&words(&["a"])), "a");
-        assert_eq!(enumerate(&words(&["a", "b", "c"])), "a, b and c");
     }
 }

@@ -246,6 +246,13 @@ fn read_size(value: &Value<'_, '_>) -> Result<Sourced<ByteSize>, PolicyError> {
                 source,
             })
         })?,
+        None if value.is_whole_number() => {
+            let expected = "neither negative nor beyond 2^64 bytes";
+            return Err(value.error(Problem::Form {
+                key: value.path.clone(),
+                expected,
+            }));
+        }
         None => return Err(value.wrong_type("a size such as \"512MiB\"")),
     };
     if size.bytes() == 0 {

@@ -127,6 +127,7 @@ impl Reader<'_> {
                     return Err(self.fault(Problem::Syntax {
                         format: "YAML",
                         message,
+                        meant: None,
                     }));
                 }
                 None => return Ok(Node::DocumentEnd),
@@ -170,7 +171,10 @@ impl Reader<'_> {
         let first = self.next()?;
         match first {
             Node::Mapping => {}
-            Node::DocumentEnd => return Err(self.fault(Problem::NoVersion)),
+            Node::DocumentEnd => {
+                self.at = (0, 0);
+                return Err(self.fault(Problem::NoVersion));
+            }
             other => return Err(self.wrong_type("whitelist file", &other, "a mapping")),
         }
         let mut seen = Keys::new("", TOP);
@@ -212,6 +216,7 @@ impl Reader<'_> {
                 Err(self.fault(Problem::Syntax {
                     format: "YAML",
                     message,
+                    meant: None,
                 }))
             }
         }
