@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 use archive::ArchiveError;
 use integrity::IntegrityError;
-use npm::{Npm, NpmError};
+use npm::{Announcement, Npm, NpmError};
 
 use crate::output;
 
@@ -168,15 +168,16 @@ pub(crate) fn install(
     }
     let agents = data.join("agents");
     open_private(&agents).map_err(InstallError::Directory)?;
-    let lock = lock(&agents)?;
+    // Declared before the temporary directory, so that it is given up after that is gone.
+    let _lock = lock(&agents)?;
     remove_leftovers(&agents)?;
-    let work = agents.join(format!("{TEMPORARY}{}", std::process::id()));
-    open_private(&work).map_err(InstallError::Directory)?;
+    let work = Work::make(agents.join(format!("{TEMPORARY}{}", std::process::id())))?;
+    let work = work.path.as_path();
     // The nearest package.json upwards decides which .npmrc counts: make it this one.
     write(&work.join("package.json"), b"{}")?;
 
     // 1.
-    let npm = Npm::new(program, work.clone());
+    let npm = Npm::new(program, work.to_owned());
     let download = |source| InstallError::Download {
         package: package.to_owned(),
         source,
@@ -209,15 +210,10 @@ pub(crate) fn install(
     let modules = tree.join("node_modules");
     let fetch = Fetch {
         npm: &npm,
-        work: &work,
+        work,
         modules: &modules,
     };
-    fetch.one(
-        1,
-        package,
-        &format!("{package}@{}", main.version),
-        &main.integrity,
-    )?;
+    fetch.one(1, package, &format!("{package}@{}", main.version), &main)?;
     let platform = platform();
     let mut native = Vec::new();
     for (dependency, requirement) in &main.optional_dependencies {
@@ -229,7 +225,7 @@ pub(crate) fn install(
             return Err(InstallError::Name { text: exact });
         }
         let announced = npm.view(&exact).map_err(download)?;
-        fetch.one(native.len() + 2, dependency, &exact, &announced.integrity)?;
+        fetch.one(native.len() + 2, dependency, &exact, &announced)?;
         native.push(dependency.clone());
     }
 
@@ -250,8 +246,6 @@ pub(crate) fn install(
         std::fs::remove_dir_all(&target).map_err(at(&target))?;
     }
     std::fs::rename(&tree, &target).map_err(at(&target))?;
-    std::fs::remove_dir_all(&work).map_err(at(&work))?;
-    drop(lock);
     output::note(&format!(
         "installed {package} {} (sha512 verified)",
         main.version
@@ -260,6 +254,25 @@ pub(crate) fn install(
         package: package.to_owned(),
         command: command.to_owned(),
     })
+}
+
+/// The temporary directory of one install.
+struct Work {
+    path: PathBuf,
+}
+
+impl Work {
+    fn make(path: PathBuf) -> Result<Self, InstallError> {
+        open_private(&path).map_err(InstallError::Directory)?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // What stays behind is removed by the next install.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
 }
 
 /// Downloading, verifying and unpacking one package.
@@ -275,10 +288,13 @@ impl Fetch<'_> {
         number: usize,
         name: &str,
         exact: &str,
-        integrity: &str,
+        announced: &Announcement,
     ) -> Result<(), InstallError> {
         let package = || name.to_owned();
-        output::note(&format!("downloading {exact}"));
+        let size = announced.unpacked_bytes.map_or_else(String::new, |bytes| {
+            format!(" ({} MiB unpacked)", bytes.div_ceil(1 << 20))
+        });
+        let progress = output::Progress::start(format!("downloading {exact}{size}"));
         let archive = self
             .npm
             .pack(exact, &self.work.join(format!("archive-{number}")))
@@ -286,9 +302,10 @@ impl Fetch<'_> {
                 package: package(),
                 source,
             })?;
+        drop(progress);
         let mut file = File::open(&archive).map_err(at(&archive))?;
         output::note(&format!("verifying {exact}"));
-        integrity::verify(exact, integrity, &mut file).map_err(|source| {
+        integrity::verify(exact, &announced.integrity, &mut file).map_err(|source| {
             InstallError::Integrity {
                 package: package(),
                 source,

@@ -11,6 +11,7 @@ mod error;
 mod exit;
 mod install;
 mod layers;
+mod leftovers;
 mod output;
 mod record;
 mod render;

@@ -107,3 +107,48 @@ pub(crate) fn confirm(question: &str) -> bool {
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
+
+/// A line that stays while something takes long: on a terminal it counts the seconds, elsewhere it is said once.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    ticker: Option<(std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>)>,
+}
+
+impl Progress {
+    /// Shows the line.
+    pub(crate) fn start(text: String) -> Self {
+        if !io::stderr().is_terminal() {
+            note(&text);
+            return Self { ticker: None };
+        }
+        let (stop, stopped) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            for seconds in 0_u32.. {
+                let count = if seconds < 2 {
+                    String::new()
+                } else {
+                    format!(" … {seconds} s")
+                };
+                say(&format!("\rrcc: {text}{count}"));
+                let wait = stopped.recv_timeout(std::time::Duration::from_secs(1));
+                if wait != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
+            say("\n");
+        });
+        Self {
+            ticker: Some((stop, thread)),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.ticker.take() {
+            drop(stop);
+            // It only writes lines; if it panicked there is nothing to repair.
+            let _ = thread.join();
+        }
+    }
+}

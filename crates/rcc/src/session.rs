@@ -49,6 +49,10 @@ pub(crate) struct Session {
     pub(crate) policy: Policy,
     /// What was found on the host.
     pub(crate) facts: HostFacts,
+    /// The project.
+    pub(crate) project: Project,
+    /// The agent's preset.
+    pub(crate) preset: Option<AgentPreset>,
     /// `--audit FILE`.
     pub(crate) audit: Option<PathBuf>,
     /// The record; none when the plan is only shown.
@@ -176,6 +180,8 @@ fn make(
             plan,
             policy,
             facts,
+            project,
+            preset,
             audit: flags.audit.clone(),
             record,
         }),
@@ -338,7 +344,8 @@ fn open_home(
 }
 
 /// Names in the project that are to be made read-only if they exist, parents before children.
-fn protected_names(project: &Project, preset: Option<&AgentPreset>) -> Vec<PathBuf> {
+/// Names in the project that the host would execute or trust later, parents before children.
+pub(crate) fn protected_names(project: &Project, preset: Option<&AgentPreset>) -> Vec<PathBuf> {
     let git = git_layout(project.directory.as_fd());
     let mut names = git.pointers;
     for name in PROTECTED_NAMES

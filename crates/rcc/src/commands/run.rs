@@ -18,6 +18,7 @@ pub(super) fn start(mut session: Session) -> Result<u8, CliError> {
     }
     let record = session.record.take();
     let result = crate::run::execute(&session, record.as_ref());
+    crate::leftovers::tell(&session);
     let Some(record) = record else { return result };
     let recorded = match &result {
         Ok(code) => record.finish(*code),

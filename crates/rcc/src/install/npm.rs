@@ -68,6 +68,9 @@ pub(crate) struct Announcement {
     /// Subresource Integrity value of its archive.
     #[serde(rename = "dist.integrity")]
     pub(crate) integrity: String,
+    /// Size of its files, if the registry says so.
+    #[serde(default, rename = "dist.unpackedSize")]
+    pub(crate) unpacked_bytes: Option<u64>,
     /// Packages it cannot do without.
     #[serde(default)]
     pub(crate) dependencies: BTreeMap<String, String>,
@@ -94,10 +97,12 @@ impl Npm {
         let fields = [
             "version",
             "dist.integrity",
+            "dist.unpackedSize",
             "dependencies",
             "optionalDependencies",
-        ];
-        let answer = self.call("view", package, fields.map(OsStr::new).as_slice())?;
+        ]
+        .map(OsStr::new);
+        let answer = self.call("view", &[], package, &fields)?;
         serde_json::from_slice(&answer).map_err(|source| NpmError::Answer {
             action: "view",
             package: package.to_owned(),
@@ -114,8 +119,9 @@ impl Npm {
         std::fs::create_dir(directory).map_err(start)?;
         self.call(
             "pack",
-            package,
             &[OsStr::new("--pack-destination"), directory.as_os_str()],
+            package,
+            &[],
         )?;
         let mut archives = Vec::new();
         for entry in std::fs::read_dir(directory).map_err(start)? {
@@ -136,8 +142,9 @@ impl Npm {
     fn call(
         &self,
         action: &'static str,
+        options: &[&OsStr],
         package: &str,
-        rest: &[&OsStr],
+        fields: &[&OsStr],
     ) -> Result<Vec<u8>, NpmError> {
         let start = |source| NpmError::Start {
             program: self.program.clone(),
@@ -145,7 +152,7 @@ impl Npm {
         };
         let mut child = Command::new(&self.program)
             .arg(action)
-            .args(rest)
+            .args(options)
             .args([
                 "--json",
                 "--ignore-scripts",
@@ -156,6 +163,7 @@ impl Npm {
             ])
             // After `--` nothing is an option; the name was checked before as well.
             .args(["--", package])
+            .args(fields)
             .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -15,10 +15,10 @@ impl World {
         let base = std::env::temp_dir().join(format!("rcc-install-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&base);
         std::fs::create_dir_all(base.join("registry")).unwrap();
-        // `npm view SPEC` prints registry/SPEC.json; `npm pack SPEC` copies registry/SPEC.tgz (slashes become +).
+        // `npm view … -- SPEC FIELDS` prints registry/SPEC.json; `npm pack … -- SPEC` copies registry/SPEC.tgz.
         let script = format!(
-            "#!/bin/sh\naction=$1; dest=; for word; do [ \"$last\" = --pack-destination ] && dest=$word; last=$word; done\n\
-             spec=$(printf %s \"$last\" | tr / +)\ncase $action in\n\
+            "#!/bin/sh\naction=$1; while [ \"$1\" != -- ]; do [ \"$1\" = --pack-destination ] && dest=$2; shift; done\n\
+             spec=$(printf %s \"$2\" | tr / +)\ncase $action in\n\
              view) cat '{0}/registry/'\"$spec\".json;;\n pack) cp '{0}/registry/'\"$spec\".tgz \"$dest/\";;\nesac\n",
             base.display()
         );

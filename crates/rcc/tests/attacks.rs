@@ -1,0 +1,36 @@
+//! Attacks on a sandbox, each named after what an agent would try.
+//!
+//! Every attack has a positive control: the same probe works outside, in namespaces of its own, or in a sandbox that was
+//! deliberately granted it. Inside, its errno is asserted, so that a broken probe can never pass for a denial. The same
+//! tests run for root and for an ordinary user.
+//!
+//! Must not reach out of the test world: every process, socket and file aimed at was made by the test itself.
+
+mod scene;
+
+#[path = "attacks/descriptors.rs"]
+mod descriptors;
+#[path = "attacks/destruction.rs"]
+mod destruction;
+#[path = "attacks/environment.rs"]
+mod environment;
+#[path = "attacks/kernel_files.rs"]
+mod kernel_files;
+#[path = "attacks/kernel_surface.rs"]
+mod kernel_surface;
+#[path = "attacks/mounts.rs"]
+mod mounts;
+#[path = "attacks/privileges.rs"]
+mod privileges;
+#[path = "attacks/processes.rs"]
+mod processes;
+#[path = "attacks/protected.rs"]
+mod protected;
+#[path = "attacks/reading.rs"]
+mod reading;
+#[path = "attacks/sockets.rs"]
+mod sockets;
+#[path = "attacks/terminal.rs"]
+mod terminal;
+#[path = "attacks/writing.rs"]
+mod writing;
