@@ -179,7 +179,10 @@ fn resolve(
 ///
 /// The tree belongs to the agent of earlier runs: a parent that is a link would let `.git -> /elsewhere` choose what is
 /// looked at, so look-ups go below the project's descriptor and no link is followed.
-fn protected_entries(
+///
+/// # Errors
+/// [`HostError::Protected`] when a name exists and cannot be looked at.
+pub fn protected_entries(
     project: std::os::fd::BorrowedFd<'_>,
     names: &[PathBuf],
 ) -> Result<Vec<ProtectedEntry>, HostError> {

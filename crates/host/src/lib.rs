@@ -20,7 +20,7 @@ mod user;
 
 pub use addresses::host_addresses;
 pub use directories::{Directories, DirectoryError, open_private};
-pub use facts::{HostError, Question, expand_home, gather};
+pub use facts::{HostError, Question, expand_home, gather, protected_entries};
 pub use files::{Content, FileError, Links, read_below, read_text, refuse_foreign, replace};
 pub use git::{GitLayout, git_layout};
 pub use import::{ImportError, Imported, agent_home};

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rcc_plan::network;
 use rcc_sys::netlink::router::{
-    AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig, configure, configure_agent, wait_until_up,
+    AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig, configure_agent, configure_link, configure_rules, lift_icmp_limits,
+    wait_until_up,
 };
 use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket};
 use rcc_sys::process::{CloneFlags, Forked, clone_process, enter_new_network_namespace, exit_now};
@@ -67,6 +68,15 @@ fn run(control: &Control, mut stage: Stage, ipv6: bool) -> Result<(), NativeErro
     drop(stage);
     // 4.
     enter_new_network_namespace().map_err(failed_call("make the router namespace"))?;
+    let step = "build the router namespace";
+    let route = RouteSocket::open().map_err(refused(step))?;
+    let netfilter = NetfilterSocket::open().map_err(refused(step))?;
+    configure_rules(&netfilter, network::TPROXY_PORT).map_err(refused(step))?;
+    let families = if ipv6 { IpFamilies::Both } else { IpFamilies::V4Only };
+    let tcp = transparent_tcp_listener(network::TPROXY_PORT, families).map_err(failed_call("open the gateway's TCP listener"))?;
+    let dns = transparent_udp_socket(DNS_PORT, families).map_err(failed_call("open the gateway's DNS socket"))?;
+    // Where /proc/sys is read-only the kernel keeps its limits: refusals are then less prompt, not less strict.
+    let _ = lift_icmp_limits(families);
     let agent_namespace = agent_namespace(&from_init)?;
     let addresses = LinkAddresses {
         agent: network::AGENT_V4,
@@ -74,10 +84,7 @@ fn run(control: &Control, mut stage: Stage, ipv6: bool) -> Result<(), NativeErro
         prefix: network::LINK_V4_PREFIX,
         v6: ipv6.then_some(LinkV6 { agent: network::AGENT_V6, router: network::ROUTER_V6, prefix: network::LINK_V6_PREFIX }),
     };
-    let step = "build the router namespace";
-    let route = RouteSocket::open().map_err(refused(step))?;
-    let netfilter = NetfilterSocket::open().map_err(refused(step))?;
-    configure(&route, &netfilter, &RouterConfig {
+    configure_link(&route, &RouterConfig {
         router_interface: network::ROUTER_INTERFACE,
         agent_interface: network::AGENT_INTERFACE,
         agent_namespace: agent_namespace.as_fd(),
@@ -86,9 +93,6 @@ fn run(control: &Control, mut stage: Stage, ipv6: bool) -> Result<(), NativeErro
         tcp_port: network::TPROXY_PORT,
     })
     .map_err(refused(step))?;
-    let families = if ipv6 { IpFamilies::Both } else { IpFamilies::V4Only };
-    let tcp = transparent_tcp_listener(network::TPROXY_PORT, families).map_err(failed_call("open the gateway's TCP listener"))?;
-    let dns = transparent_udp_socket(DNS_PORT, families).map_err(failed_call("open the gateway's DNS socket"))?;
     // 5.
     let step = "configure the agent's end of the link";
     move_into_link_name_space(agent_namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(failed(step, "setns(2)"))?;

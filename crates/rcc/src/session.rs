@@ -343,7 +343,6 @@ fn open_home(
     Ok(path)
 }
 
-/// Names in the project that are to be made read-only if they exist, parents before children.
 /// Names in the project that the host would execute or trust later, parents before children.
 pub(crate) fn protected_names(project: &Project, preset: Option<&AgentPreset>) -> Vec<PathBuf> {
     let git = git_layout(project.directory.as_fd());

@@ -106,7 +106,7 @@ fn one_run() -> [Duration; 10] {
         addresses,
         tcp_port: 4000,
     };
-    router::configure_rules(&netfilter, &config).unwrap();
+    router::configure_rules(&netfilter, config.tcp_port).unwrap();
     lap(3);
     router::configure_link(&route, &config).unwrap();
     lap(4);

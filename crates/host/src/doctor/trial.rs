@@ -344,7 +344,7 @@ fn try_network(report: &mut Report) {
         tcp_port: rcc_plan::network::TPROXY_PORT,
     };
     // Reported apart, because what is missing differs: nf_tables here, veth there.
-    let rules = configure_rules(&router.netfilter, &config);
+    let rules = configure_rules(&router.netfilter, config.tcp_port);
     let rules = report.step(Step::Rules, rules.map_err(Failure::from));
     let link = configure_link(&router.route, &config);
     if report

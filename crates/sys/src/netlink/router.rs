@@ -109,7 +109,7 @@ pub fn configure(
     netfilter: &NetfilterSocket,
     config: &RouterConfig<'_>,
 ) -> Result<(), NetlinkError> {
-    configure_rules(netfilter, config)?;
+    configure_rules(netfilter, config.tcp_port)?;
     configure_link(route, config)
 }
 
@@ -117,11 +117,8 @@ pub fn configure(
 ///
 /// # Errors
 /// As [`configure`].
-pub fn configure_rules(
-    netfilter: &NetfilterSocket,
-    config: &RouterConfig<'_>,
-) -> Result<(), NetlinkError> {
-    netfilter.exchange(&rules_batch(config.tcp_port))
+pub fn configure_rules(netfilter: &NetfilterSocket, tcp_port: u16) -> Result<(), NetlinkError> {
+    netfilter.exchange(&rules_batch(tcp_port))
 }
 
 /// The second half of [`configure`]: the veth pair, the router's addresses and routes.
