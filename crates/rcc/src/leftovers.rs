@@ -21,7 +21,11 @@ pub(crate) fn tell(session: &Session) {
     match appeared(session, &names) {
         Ok(new) if new.is_empty() => {}
         Ok(new) => {
-            let mut list: Vec<String> = new.iter().take(LISTED).map(|entry| rcc_plan::escape(&entry.path)).collect();
+            let mut list: Vec<String> = new
+                .iter()
+                .take(LISTED)
+                .map(|entry| rcc_plan::escape(&entry.path))
+                .collect();
             if new.len() > LISTED {
                 list.push(format!("and {} more", new.len() - LISTED));
             }
@@ -30,7 +34,10 @@ pub(crate) fn tell(session: &Session) {
                 list.join(", ")
             ));
         }
-        Err(error) => output::warn(&format!("cannot tell what the agent left: {}", rcc_plan::escape(error.to_string()))),
+        Err(error) => output::warn(&format!(
+            "cannot tell what the agent left: {}",
+            rcc_plan::escape(error.to_string())
+        )),
     }
 }
 
@@ -38,5 +45,8 @@ pub(crate) fn tell(session: &Session) {
 fn appeared(session: &Session, names: &[PathBuf]) -> Result<Vec<ProtectedEntry>, HostError> {
     let before = &session.facts.project.protected;
     let now = protected_entries(session.project.directory.as_fd(), names)?;
-    Ok(now.into_iter().filter(|entry| !before.contains(entry)).collect())
+    Ok(now
+        .into_iter()
+        .filter(|entry| !before.contains(entry))
+        .collect())
 }

@@ -19,13 +19,20 @@ use support::{Place, words};
 const REFUSAL_LIMIT_MS: f64 = 100.0;
 
 fn milliseconds(record: &Record) -> f64 {
-    record.detail["milliseconds"].as_f64().unwrap_or_else(|| panic!("no time in {record:?}"))
+    record.detail["milliseconds"]
+        .as_f64()
+        .unwrap_or_else(|| panic!("no time in {record:?}"))
 }
 
 /// The time of the last attempt of a connecting probe.
 fn connect_milliseconds(record: &Record) -> f64 {
-    let tried = record.detail["tried"].as_array().unwrap_or_else(|| panic!("nothing tried in {record:?}"));
-    tried.iter().map(|attempt| attempt["milliseconds"].as_f64().unwrap()).sum()
+    let tried = record.detail["tried"]
+        .as_array()
+        .unwrap_or_else(|| panic!("nothing tried in {record:?}"));
+    tried
+        .iter()
+        .map(|attempt| attempt["milliseconds"].as_f64().unwrap())
+        .sum()
 }
 
 /// Runs the same probes one by one from the host: the control.
@@ -42,18 +49,31 @@ fn http(host: &str, port: u16) -> Vec<String> {
 fn assert_http_refusal(record: &Record, reason: &str, what: &str) {
     assert_eq!(record.detail["status"], 403, "{what}: {record:?}");
     let body = record.detail["body"].as_str().unwrap();
-    assert!(body.starts_with("rcc refused the connection to "), "{what}: {body}");
-    assert!(body.contains(&format!("({reason})")), "{what} should be {reason}: {body}");
+    assert!(
+        body.starts_with("rcc refused the connection to "),
+        "{what}: {body}"
+    );
+    assert!(
+        body.contains(&format!("({reason})")),
+        "{what} should be {reason}: {body}"
+    );
     let head = record.detail["head"].as_str().unwrap();
-    assert!(head.contains(&format!("X-Rcc-Reason: {reason}")), "{what}: {head}");
-    assert!(milliseconds(record) < REFUSAL_LIMIT_MS, "{what}: {record:?}");
+    assert!(
+        head.contains(&format!("X-Rcc-Reason: {reason}")),
+        "{what}: {head}"
+    );
+    assert!(
+        milliseconds(record) < REFUSAL_LIMIT_MS,
+        "{what}: {record:?}"
+    );
 }
 
 /// Who answered a request that went through.
 #[track_caller]
 fn served_by(record: &Record) -> IpAddr {
     assert_eq!(record.detail["status"], 200, "{record:?}");
-    let body: serde_json::Value = serde_json::from_str(record.detail["body"].as_str().unwrap()).unwrap();
+    let body: serde_json::Value =
+        serde_json::from_str(record.detail["body"].as_str().unwrap()).unwrap();
     body["served_by"].as_str().unwrap().parse().unwrap()
 }
 
@@ -62,7 +82,9 @@ fn served_by(record: &Record) -> IpAddr {
 
 #[test]
 fn mode_none_has_only_loopback_and_fails_at_once() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let place = Place::new(&world, "none");
     let destinations = [
         ALLOWED_V4.to_string(),
@@ -74,9 +96,23 @@ fn mode_none_has_only_loopback_and_fails_at_once() {
     ];
     let mut lines: Vec<Vec<String>> = Vec::new();
     for destination in &destinations {
-        lines.push(words(&["tcp", destination, if *destination == RESOLVER_V4.to_string() { "53" } else { "80" }]));
+        lines.push(words(&[
+            "tcp",
+            destination,
+            if *destination == RESOLVER_V4.to_string() {
+                "53"
+            } else {
+                "80"
+            },
+        ]));
     }
-    lines.push(words(&["dns", &RESOLVER_V4.to_string(), "udp", "allowed.example", "A"]));
+    lines.push(words(&[
+        "dns",
+        &RESOLVER_V4.to_string(),
+        "udp",
+        "allowed.example",
+        "A",
+    ]));
     lines.push(words(&["resolve", "allowed.example"]));
     lines.push(words(&["udp", &ALLOWED_V4.to_string(), "7", "hello"]));
     for (line, control) in lines.iter().zip(from_host(&world, &lines)) {
@@ -91,7 +127,10 @@ fn mode_none_has_only_loopback_and_fails_at_once() {
             match line[0].as_str() {
                 "tcp" => {
                     record.assert_denied("ENETUNREACH");
-                    assert!(connect_milliseconds(record) < REFUSAL_LIMIT_MS, "{record:?}");
+                    assert!(
+                        connect_milliseconds(record) < REFUSAL_LIMIT_MS,
+                        "{record:?}"
+                    );
                 }
                 "udp" | "dns" => drop(record.assert_denied("ENETUNREACH").clone()),
                 _ => {
@@ -102,13 +141,23 @@ fn mode_none_has_only_loopback_and_fails_at_once() {
         }
     }
     assert_eq!(world.packets(), [], "a packet left the host");
-    assert_eq!(world.dns_queries().len(), queries, "a question left the host");
-    assert_eq!(place.events(), Vec::<serde_json::Value>::new(), "there is no gateway that could log");
+    assert_eq!(
+        world.dns_queries().len(),
+        queries,
+        "a question left the host"
+    );
+    assert_eq!(
+        place.events(),
+        Vec::<serde_json::Value>::new(),
+        "there is no gateway that could log"
+    );
 }
 
 #[test]
 fn mode_none_keeps_its_own_loopback() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let place = Place::new(&world, "loopback");
     let program = probe::path();
     // The host's own loopback listener is on port 80: the same port inside is another machine's.
@@ -135,9 +184,16 @@ fn mode_none_keeps_its_own_loopback() {
         .arg(&program)
         .output();
     let text = output.assert_success().stdout_text();
-    let links: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("link ")).collect();
+    let links: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("link "))
+        .collect();
     assert_eq!(links, ["lo"], "{output}");
-    let records: Vec<Record> = text.lines().filter(|line| line.starts_with('{')).map(Record::from_text).collect();
+    let records: Vec<Record> = text
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(Record::from_text)
+        .collect();
     assert_eq!(records.len(), 4, "{output}");
     for record in &records[..2] {
         assert_eq!(record.assert_ok().detail["text"], "hello from rcc-probe\n");
@@ -153,14 +209,24 @@ fn mode_none_keeps_its_own_loopback() {
 
 #[test]
 fn mode_internet_reaches_public_hosts_by_name_and_by_address() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let place = Place::new(&world, "public");
     let cases: &[(&str, &[&str])] = &[
         ("allowed.example", &["203.0.113.10", "2001:db8::10"]),
         ("v4only.example", &["203.0.113.30"]),
         ("v6only.example", &["2001:db8::31"]),
         ("dual.example", &["203.0.113.32", "2001:db8::32"]),
-        ("multi.example", &["203.0.113.50", "198.51.100.50", "2001:db8::50", "2001:db8:1::50"]),
+        (
+            "multi.example",
+            &[
+                "203.0.113.50",
+                "198.51.100.50",
+                "2001:db8::50",
+                "2001:db8:1::50",
+            ],
+        ),
         // One family is dead: the other one is used, and soon.
         ("dead6.example", &["203.0.113.33"]),
         ("dead4.example", &["2001:db8::34"]),
@@ -184,31 +250,48 @@ fn mode_internet_reaches_public_hosts_by_name_and_by_address() {
         }
     }
     for (line, control) in lines.iter().zip(from_host(&world, &lines)) {
-        assert!(control.ok || line[1] == "64:ff9b::203.0.113.20", "the control {line:?} must work: {control:?}");
+        assert!(
+            control.ok || line[1] == "64:ff9b::203.0.113.20",
+            "the control {line:?} must work: {control:?}"
+        );
     }
     world.forget();
     let (records, _) = place.probes(&["--network", "internet"], &lines);
     for (index, record) in records.iter().enumerate() {
         let (host, addresses) = cases[index / 2];
         let reached = served_by(record).to_string();
-        assert!(addresses.contains(&reached.as_str()), "{host} reached {reached}: {record:?}");
+        assert!(
+            addresses.contains(&reached.as_str()),
+            "{host} reached {reached}: {record:?}"
+        );
     }
     assert!(world.seen_at("192.168.77.10".parse().unwrap()).is_empty());
-    let refused: Vec<String> = place.briefs().into_iter().filter(|line| line.contains(" deny ")).collect();
+    let refused: Vec<String> = place
+        .briefs()
+        .into_iter()
+        .filter(|line| line.contains(" deny "))
+        .collect();
     assert_eq!(refused, Vec::<String>::new());
 
     // The default is the same mode.
-    let record = place.probe(&[], &["http", "denied.example", "8080", "denied.example", "/"]);
+    let record = place.probe(
+        &[],
+        &["http", "denied.example", "8080", "denied.example", "/"],
+    );
     assert!([DENIED_V4.into(), DENIED_V6.into()].contains(&served_by(&record)));
 }
 
 #[test]
 fn udp_other_than_dns_is_refused_at_once() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let place = Place::new(&world, "udp");
     let lines: Vec<Vec<String>> = [ALLOWED_V4.to_string(), ALLOWED_V6.to_string()]
         .iter()
-        .flat_map(|address| ["7", "123"].map(|port| words(&["udp", address, port, &"x".repeat(48)])))
+        .flat_map(|address| {
+            ["7", "123"].map(|port| words(&["udp", address, port, &"x".repeat(48)]))
+        })
         .collect();
     for (line, control) in lines.iter().zip(from_host(&world, &lines)) {
         assert!(control.ok, "the control {line:?} must work: {control:?}");
@@ -217,7 +300,11 @@ fn udp_other_than_dns_is_refused_at_once() {
     let (records, _) = place.probes(&["--network", "internet"], &lines);
     for (line, record) in lines.iter().zip(&records) {
         // ICMP "administratively prohibited": icmp_err_convert in net/ipv4/icmp.c, tab_unreach in net/ipv6/icmp.c.
-        record.assert_denied(if line[1].contains(':') { "EACCES" } else { "EHOSTUNREACH" });
+        record.assert_denied(if line[1].contains(':') {
+            "EACCES"
+        } else {
+            "EHOSTUNREACH"
+        });
         assert!(milliseconds(record) < REFUSAL_LIMIT_MS, "{record:?}");
     }
     assert!(world.seen().is_empty(), "{:?}", world.seen());
@@ -226,12 +313,16 @@ fn udp_other_than_dns_is_refused_at_once() {
 /// The reason that the audit log must give for a class of [`FORBIDDEN`] when the gateway decides.
 fn reason(class: &str) -> &'static str {
     match class {
-        "loopback" | "loopback-other" | "loopback6" | "unspecified" | "unspecified6" | "mapped-loopback"
-        | "nat64-loopback" | "6to4-loopback" => "loopback",
-        "lan10" | "lan172" | "lan192" | "cgnat" | "ula" | "sitelocal" | "mapped-lan" | "nat64-lan" | "nat64-local"
-        | "6to4-lan" | "teredo-lan" | "compatible-lan" => "private_address",
+        "loopback" | "loopback-other" | "loopback6" | "unspecified" | "unspecified6"
+        | "mapped-loopback" | "nat64-loopback" | "6to4-loopback" => "loopback",
+        "lan10" | "lan172" | "lan192" | "cgnat" | "ula" | "sitelocal" | "mapped-lan"
+        | "nat64-lan" | "nat64-local" | "6to4-lan" | "teredo-lan" | "compatible-lan" => {
+            "private_address"
+        }
         "linklocal" | "linklocal6" => "link_local_address",
-        "metadata" | "metadata6" | "mapped-metadata" | "nat64-metadata" | "6to4-metadata" => "metadata_address",
+        "metadata" | "metadata6" | "mapped-metadata" | "nat64-metadata" | "6to4-metadata" => {
+            "metadata_address"
+        }
         "host" | "host6" | "host-lan" | "host-lan6" | "mapped-host" => "host_address",
         "benchmark" | "ietf" | "reserved" => "reserved_address",
         "broadcast" | "multicast" | "multicast6" => "multicast_address",
@@ -250,9 +341,8 @@ enum Literal {
 
 fn literal(forbidden: &Forbidden) -> Literal {
     match forbidden.class {
-        "loopback" | "loopback-other" | "loopback6" | "unspecified" | "unspecified6" | "mapped-loopback" => {
-            Literal::Kernel("ECONNREFUSED")
-        }
+        "loopback" | "loopback-other" | "loopback6" | "unspecified" | "unspecified6"
+        | "mapped-loopback" => Literal::Kernel("ECONNREFUSED"),
         // tcp_v4_connect() and tcp_v6_connect() know no connection to many.
         "broadcast" | "multicast" | "multicast6" => Literal::Kernel("ENETUNREACH"),
         // Without a scope there is no link to be local to (RFC 4007 section 6).
@@ -266,26 +356,52 @@ fn literal(forbidden: &Forbidden) -> Literal {
 
 #[test]
 fn every_forbidden_address_is_refused_by_literal_and_by_name() {
-    let Some(world) = World::start_or_skip() else { return };
-    let literals: Vec<Vec<String>> = FORBIDDEN.iter().map(|it| http(&it.address.to_string(), 80)).collect();
-    let names: Vec<Vec<String>> = FORBIDDEN.iter().map(|it| http(&zone::rebind_name(it.class), 80)).collect();
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
+    let literals: Vec<Vec<String>> = FORBIDDEN
+        .iter()
+        .map(|it| http(&it.address.to_string(), 80))
+        .collect();
+    let names: Vec<Vec<String>> = FORBIDDEN
+        .iter()
+        .map(|it| http(&zone::rebind_name(it.class), 80))
+        .collect();
 
     // The control: from the host each address answers, by literal and by name, and its listener counts it.
     for lines in [&literals, &names] {
         world.forget();
         for (forbidden, line) in FORBIDDEN.iter().zip(lines).filter(|(it, _)| it.answers) {
             let control = world.probe(line);
-            assert_eq!(control.detail["status"], 200, "the control {line:?} must work: {control:?}");
-            assert_eq!(forbidden.address.to_canonical(), served_canonical(forbidden, &control), "{line:?}");
+            assert_eq!(
+                control.detail["status"], 200,
+                "the control {line:?} must work: {control:?}"
+            );
+            assert_eq!(
+                forbidden.address.to_canonical(),
+                served_canonical(forbidden, &control),
+                "{line:?}"
+            );
         }
         let requests = world.http_requests().len();
         assert_eq!(requests, FORBIDDEN.iter().filter(|it| it.answers).count());
     }
 
     // A rule for names allows no address: `*.example` in mode allowlist is as strict as mode internet.
-    for (name, flags) in
-        [("internet", &["--network", "internet"][..]), ("allowlist", &["--allow", "*.example", "--allow", "0.0.0.0/0", "--allow", "::/0"])]
-    {
+    for (name, flags) in [
+        ("internet", &["--network", "internet"][..]),
+        (
+            "allowlist",
+            &[
+                "--allow",
+                "*.example",
+                "--allow",
+                "0.0.0.0/0",
+                "--allow",
+                "::/0",
+            ],
+        ),
+    ] {
         let place = Place::new(&world, name);
         world.forget();
         let (records, _) = place.probes(flags, &literals);
@@ -295,7 +411,10 @@ fn every_forbidden_address_is_refused_by_literal_and_by_name() {
             match literal(forbidden) {
                 Literal::Kernel(errno) => {
                     assert_eq!(record.errno.as_deref(), Some(errno), "{what}: {record:?}");
-                    assert!(connect_milliseconds(record) < REFUSAL_LIMIT_MS, "{what}: {record:?}");
+                    assert!(
+                        connect_milliseconds(record) < REFUSAL_LIMIT_MS,
+                        "{what}: {record:?}"
+                    );
                 }
                 Literal::Gateway(reason) => {
                     assert_http_refusal(record, reason, &what);
@@ -304,7 +423,11 @@ fn every_forbidden_address_is_refused_by_literal_and_by_name() {
                 }
             }
         }
-        assert_eq!(place.briefs(), expected, "{name}: exactly these refusals are in the log, in this order");
+        assert_eq!(
+            place.briefs(),
+            expected,
+            "{name}: exactly these refusals are in the log, in this order"
+        );
 
         place.forget_events();
         let (records, _) = place.probes(flags, &names);
@@ -312,7 +435,11 @@ fn every_forbidden_address_is_refused_by_literal_and_by_name() {
             let what = format!("{name}: {} by name", forbidden.class);
             assert_http_refusal(record, reason(forbidden.class), &what);
         }
-        let refusals: Vec<String> = place.briefs().into_iter().filter(|line| line.starts_with("refuse ")).collect();
+        let refusals: Vec<String> = place
+            .briefs()
+            .into_iter()
+            .filter(|line| line.starts_with("refuse "))
+            .collect();
         let expected: Vec<String> = FORBIDDEN
             .iter()
             .map(|it| {
@@ -322,7 +449,11 @@ fn every_forbidden_address_is_refused_by_literal_and_by_name() {
             })
             .collect();
         assert_eq!(refusals, expected, "{name}");
-        assert!(world.seen().is_empty(), "{name}: a forbidden listener was reached: {:?}", world.seen());
+        assert!(
+            world.seen().is_empty(),
+            "{name}: a forbidden listener was reached: {:?}",
+            world.seen()
+        );
         assert_only_dns_left(&world, name);
     }
 }
@@ -331,7 +462,11 @@ fn every_forbidden_address_is_refused_by_literal_and_by_name() {
 fn served_canonical(forbidden: &Forbidden, control: &Record) -> IpAddr {
     let reached = served_by(control);
     // connect(2) to the unspecified address means the machine itself.
-    if forbidden.address.is_unspecified() && reached.is_loopback() { forbidden.address } else { reached.to_canonical() }
+    if forbidden.address.is_unspecified() && reached.is_loopback() {
+        forbidden.address
+    } else {
+        reached.to_canonical()
+    }
 }
 
 /// The host itself sent nothing but questions to its resolver.
@@ -340,7 +475,9 @@ fn assert_only_dns_left(world: &World, what: &str) {
     let others: Vec<_> = world
         .packets()
         .into_iter()
-        .filter(|packet| !["arp", "icmp6"].contains(&packet.protocol.as_str()) && packet.destination_port != 53)
+        .filter(|packet| {
+            !["arp", "icmp6"].contains(&packet.protocol.as_str()) && packet.destination_port != 53
+        })
         .collect();
     assert!(others.is_empty(), "{what}: {others:?}");
 }
@@ -364,13 +501,23 @@ const REBIND: &str = r#"
 
 #[test]
 fn a_name_that_changes_its_address_reaches_the_public_one_only() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let place = Place::new(&world, "flip");
     // The control: from the host the same questions lead to the LAN and to loopback.
-    for (name, forbidden) in [("flip.example", "192.168.77.10"), ("flip-loopback.example", "127.0.0.1")] {
-        let reached: Vec<String> =
-            from_host(&world, &vec![http(name, 80); 4]).iter().map(|it| served_by(it).to_string()).collect();
-        assert!(reached.contains(&forbidden.to_owned()), "{name}: {reached:?}");
+    for (name, forbidden) in [
+        ("flip.example", "192.168.77.10"),
+        ("flip-loopback.example", "127.0.0.1"),
+    ] {
+        let reached: Vec<String> = from_host(&world, &vec![http(name, 80); 4])
+            .iter()
+            .map(|it| served_by(it).to_string())
+            .collect();
+        assert!(
+            reached.contains(&forbidden.to_owned()),
+            "{name}: {reached:?}"
+        );
     }
 
     // Questions were asked in pairs, so the first of the gateway leads to the public address.
@@ -392,43 +539,148 @@ fn a_name_that_changes_its_address_reaches_the_public_one_only() {
     for record in passed {
         assert_eq!(served_by(record).to_string(), "203.0.113.60");
     }
-    assert_eq!(refused.len(), 2, "both names were refused in the end\n{output}");
+    assert_eq!(
+        refused.len(),
+        2,
+        "both names were refused in the end\n{output}"
+    );
     assert_http_refusal(refused[0], "private_address", "flip.example");
     assert_http_refusal(refused[1], "loopback", "flip-loopback.example");
     for forbidden in ["192.168.77.10", "127.0.0.1", "::1"] {
-        assert!(world.seen_at(forbidden.parse().unwrap()).is_empty(), "{:?}", world.seen());
+        assert!(
+            world.seen_at(forbidden.parse().unwrap()).is_empty(),
+            "{:?}",
+            world.seen()
+        );
     }
-    let refusals: Vec<String> = place.briefs().into_iter().filter(|line| line.starts_with("refuse ")).collect();
-    assert!(refusals.contains(&"refuse flip.example 192.168.77.10 port=80 deny private_address".to_owned()), "{refusals:?}");
-    assert!(refusals.contains(&"refuse flip-loopback.example 127.0.0.1 port=80 deny loopback".to_owned()), "{refusals:?}");
+    let refusals: Vec<String> = place
+        .briefs()
+        .into_iter()
+        .filter(|line| line.starts_with("refuse "))
+        .collect();
+    assert!(
+        refusals
+            .contains(&"refuse flip.example 192.168.77.10 port=80 deny private_address".to_owned()),
+        "{refusals:?}"
+    );
+    assert!(
+        refusals
+            .contains(&"refuse flip-loopback.example 127.0.0.1 port=80 deny loopback".to_owned()),
+        "{refusals:?}"
+    );
 }
 
 #[test]
 fn only_a_rule_for_exactly_that_address_opens_a_special_one() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let place = Place::new(&world, "special");
     // Flags, address, and how it ends: who answers, or the reason.
     let cases: &[(&[&str], &str, Result<&str, &str>)] = &[
-        (&["--allow", "192.168.77.10:80"], "192.168.77.10", Ok("192.168.77.10")),
-        (&["--allow", "192.168.77.10:80"], "lan.example", Err("no_rule")),
-        (&["--allow", "192.168.77.0/24"], "192.168.77.10", Ok("192.168.77.10")),
-        (&["--allow", "192.168.77.10:443"], "192.168.77.10", Err("private_address")),
-        (&["--allow", "0.0.0.0/0"], "192.168.77.10", Err("private_address")),
-        (&["--allow", "fd00:77::10"], "fd00:77::10", Ok("fd00:77::10")),
-        (&["--allow", "169.254.169.254"], "169.254.169.254", Ok("169.254.169.254")),
-        (&["--allow", "169.254.0.0/16"], "169.254.169.254", Err("metadata_address")),
-        (&["--allow", "203.0.113.1"], "203.0.113.1", Ok("203.0.113.1")),
-        (&["--allow", "203.0.113.0/24"], "203.0.113.1", Err("host_address")),
-        (&["--allow", "203.0.113.0/24"], "203.0.113.2", Ok("203.0.113.2")),
-        (&["--allow", "192.168.77.1"], "192.168.77.1", Ok("192.168.77.1")),
-        (&["--allow", "192.168.77.0/24"], "192.168.77.1", Err("host_address")),
-        (&["--allow", "lan.example", "--allow", "192.168.77.10"], "lan.example", Ok("192.168.77.10")),
-        (&["--allow", "lan.example"], "lan.example", Err("private_address")),
-        (&["--allow", "192.168.77.10", "--deny", "192.168.77.0/24"], "192.168.77.10", Err("deny_rule")),
+        (
+            &["--allow", "192.168.77.10:80"],
+            "192.168.77.10",
+            Ok("192.168.77.10"),
+        ),
+        (
+            &["--allow", "192.168.77.10:80"],
+            "lan.example",
+            Err("no_rule"),
+        ),
+        (
+            &["--allow", "192.168.77.0/24"],
+            "192.168.77.10",
+            Ok("192.168.77.10"),
+        ),
+        (
+            &["--allow", "192.168.77.10:443"],
+            "192.168.77.10",
+            Err("private_address"),
+        ),
+        (
+            &["--allow", "0.0.0.0/0"],
+            "192.168.77.10",
+            Err("private_address"),
+        ),
+        (
+            &["--allow", "fd00:77::10"],
+            "fd00:77::10",
+            Ok("fd00:77::10"),
+        ),
+        (
+            &["--allow", "169.254.169.254"],
+            "169.254.169.254",
+            Ok("169.254.169.254"),
+        ),
+        (
+            &["--allow", "169.254.0.0/16"],
+            "169.254.169.254",
+            Err("metadata_address"),
+        ),
+        (
+            &["--allow", "203.0.113.1"],
+            "203.0.113.1",
+            Ok("203.0.113.1"),
+        ),
+        (
+            &["--allow", "203.0.113.0/24"],
+            "203.0.113.1",
+            Err("host_address"),
+        ),
+        (
+            &["--allow", "203.0.113.0/24"],
+            "203.0.113.2",
+            Ok("203.0.113.2"),
+        ),
+        (
+            &["--allow", "192.168.77.1"],
+            "192.168.77.1",
+            Ok("192.168.77.1"),
+        ),
+        (
+            &["--allow", "192.168.77.0/24"],
+            "192.168.77.1",
+            Err("host_address"),
+        ),
+        (
+            &["--allow", "lan.example", "--allow", "192.168.77.10"],
+            "lan.example",
+            Ok("192.168.77.10"),
+        ),
+        (
+            &["--allow", "lan.example"],
+            "lan.example",
+            Err("private_address"),
+        ),
+        (
+            &["--allow", "192.168.77.10", "--deny", "192.168.77.0/24"],
+            "192.168.77.10",
+            Err("deny_rule"),
+        ),
         // A denial of an address holds for every name that leads there, and for every disguise.
-        (&["--allow", "denied.example", "--deny", "203.0.113.0/24", "--deny", "2001:db8::/32"], "denied.example", Err("deny_rule")),
-        (&["--network", "internet", "--deny", "203.0.113.20"], "::ffff:203.0.113.20", Err("deny_rule")),
-        (&["--network", "internet", "--deny", "203.0.113.20"], "64:ff9b::203.0.113.20", Err("deny_rule")),
+        (
+            &[
+                "--allow",
+                "denied.example",
+                "--deny",
+                "203.0.113.0/24",
+                "--deny",
+                "2001:db8::/32",
+            ],
+            "denied.example",
+            Err("deny_rule"),
+        ),
+        (
+            &["--network", "internet", "--deny", "203.0.113.20"],
+            "::ffff:203.0.113.20",
+            Err("deny_rule"),
+        ),
+        (
+            &["--network", "internet", "--deny", "203.0.113.20"],
+            "64:ff9b::203.0.113.20",
+            Err("deny_rule"),
+        ),
     ];
     for (flags, host, expected) in cases {
         let what = format!("{flags:?} {host}");
@@ -439,12 +691,21 @@ fn only_a_rule_for_exactly_that_address_opens_a_special_one() {
             Ok(address) => assert_eq!(served_by(&record).to_string(), *address, "{what}"),
             Err("no_rule") => {
                 assert_eq!(record.detail["step"], "resolve", "{what}: {record:?}");
-                assert!(place.briefs().iter().all(|line| line.ends_with("REFUSED deny no_rule")), "{what}");
+                assert!(
+                    place
+                        .briefs()
+                        .iter()
+                        .all(|line| line.ends_with("REFUSED deny no_rule")),
+                    "{what}"
+                );
             }
             Err(reason) => {
                 assert_http_refusal(&record, reason, &what);
                 let last = place.briefs().pop().unwrap();
-                assert!(last.starts_with("refuse ") && last.ends_with(reason), "{what}: {last}");
+                assert!(
+                    last.starts_with("refuse ") && last.ends_with(reason),
+                    "{what}: {last}"
+                );
                 assert!(world.seen().is_empty(), "{what}: {:?}", world.seen());
             }
         }
@@ -456,14 +717,22 @@ fn only_a_rule_for_exactly_that_address_opens_a_special_one() {
 
 /// One policy in all its forms.
 const POLICY_FLAGS: &[&str] = &[
-    "--allow", "allowed.example",
-    "--allow", "*.allowed.example:8080",
-    "--allow", "v6only.example:7,8000-8100",
-    "--allow", "198.51.100.0/24:80",
-    "--allow", "[2001:db8:1::/48]:80",
-    "--allow", "203.0.113.20:8080",
-    "--deny", "deep.sub.allowed.example",
-    "--deny", "198.51.100.66",
+    "--allow",
+    "allowed.example",
+    "--allow",
+    "*.allowed.example:8080",
+    "--allow",
+    "v6only.example:7,8000-8100",
+    "--allow",
+    "198.51.100.0/24:80",
+    "--allow",
+    "[2001:db8:1::/48]:80",
+    "--allow",
+    "203.0.113.20:8080",
+    "--deny",
+    "deep.sub.allowed.example",
+    "--deny",
+    "198.51.100.66",
 ];
 
 /// What that policy means: host, port, and who answers or the reason.
@@ -485,7 +754,11 @@ const POLICY_CASES: &[(&str, u16, Result<&str, &str>)] = &[
     // An alias of an allowed name is another name.
     ("alias.example", 80, Err("dns no_rule")),
     // An allowed name may be an alias; the address decides then.
-    ("alias.allowed.example", 8080, Ok("203.0.113.20 2001:db8::20")),
+    (
+        "alias.allowed.example",
+        8080,
+        Ok("203.0.113.20 2001:db8::20"),
+    ),
     // The address of an allowed name is not allowed by itself.
     ("203.0.113.10", 80, Err("no_rule")),
     ("2001:db8::10", 80, Err("no_rule")),
@@ -506,26 +779,41 @@ const POLICY_CASES: &[(&str, u16, Result<&str, &str>)] = &[
 fn check_policy(place: &Place<'_>, flags: &[&str], form: &str) {
     place.forget_events();
     place.world.forget();
-    let lines: Vec<Vec<String>> = POLICY_CASES.iter().map(|(host, port, _)| http(host, *port)).collect();
+    let lines: Vec<Vec<String>> = POLICY_CASES
+        .iter()
+        .map(|(host, port, _)| http(host, *port))
+        .collect();
     let (records, _) = place.probes(flags, &lines);
     for ((host, port, expected), record) in POLICY_CASES.iter().zip(&records) {
         let what = format!("{form}: {host} port {port}");
         match expected {
             Ok(addresses) => {
                 let reached = served_by(record).to_string();
-                assert!(addresses.split(' ').any(|it| it == reached), "{what} reached {reached}");
+                assert!(
+                    addresses.split(' ').any(|it| it == reached),
+                    "{what} reached {reached}"
+                );
             }
             Err(reason) => match reason.strip_prefix("dns ") {
                 Some(reason) => {
                     assert_eq!(record.detail["step"], "resolve", "{what}: {record:?}");
-                    assert!(milliseconds(record) < REFUSAL_LIMIT_MS, "{what}: {record:?}");
+                    assert!(
+                        milliseconds(record) < REFUSAL_LIMIT_MS,
+                        "{what}: {record:?}"
+                    );
                     let refused = format!("dns {host} A REFUSED deny {reason}");
-                    assert!(place.briefs().contains(&refused), "{what}: no `{refused}` in {:#?}", place.briefs());
+                    assert!(
+                        place.briefs().contains(&refused),
+                        "{what}: no `{refused}` in {:#?}",
+                        place.briefs()
+                    );
                 }
                 None => {
                     assert_http_refusal(record, reason, &what);
                     let is_there = place.briefs().iter().any(|line| {
-                        line.starts_with("refuse ") && line.contains(host.trim_end_matches('.')) && line.ends_with(&format!("port={port} deny {reason}"))
+                        line.starts_with("refuse ")
+                            && line.contains(host.trim_end_matches('.'))
+                            && line.ends_with(&format!("port={port} deny {reason}"))
                     });
                     assert!(is_there, "{what}: {:#?}", place.briefs());
                 }
@@ -535,27 +823,43 @@ fn check_policy(place: &Place<'_>, flags: &[&str], form: &str) {
     // Every refused literal: its listener saw nothing.
     for (host, port, expected) in POLICY_CASES {
         if let (Ok(address), Err(_)) = (host.parse::<IpAddr>(), expected) {
-            let seen = place.world.seen_by(&std::net::SocketAddr::new(address, *port).to_string());
-            let is_named_target = address == IpAddr::from(ALLOWED_V4) || address == IpAddr::from(ALLOWED_V6);
-            assert!(is_named_target || seen.connections == 0, "{form}: {host}: {seen:?}");
+            let seen = place
+                .world
+                .seen_by(&std::net::SocketAddr::new(address, *port).to_string());
+            let is_named_target =
+                address == IpAddr::from(ALLOWED_V4) || address == IpAddr::from(ALLOWED_V6);
+            assert!(
+                is_named_target || seen.connections == 0,
+                "{form}: {host}: {seen:?}"
+            );
         }
     }
 }
 
 #[test]
 fn allowlist_by_flags() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     // The control: all of it can be reached from the host.
-    for (host, port, _) in POLICY_CASES.iter().filter(|(host, ..)| *host != "198.51.100.66") {
+    for (host, port, _) in POLICY_CASES
+        .iter()
+        .filter(|(host, ..)| *host != "198.51.100.66")
+    {
         let control = world.probe(http(host, *port));
-        assert_eq!(control.detail["status"], 200, "the control {host} {port} must work: {control:?}");
+        assert_eq!(
+            control.detail["status"], 200,
+            "the control {host} {port} must work: {control:?}"
+        );
     }
     check_policy(&Place::new(&world, "flags"), POLICY_FLAGS, "flags");
 }
 
 #[test]
 fn allowlist_by_conf_file() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let place = Place::new(&world, "conf");
     let mut text = String::from("# what this project may reach\n\n");
     for pair in POLICY_FLAGS.chunks(2) {
@@ -572,7 +876,9 @@ fn allowlist_by_conf_file() {
 
 #[test]
 fn allowlist_by_yaml_whitelist() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let place = Place::new(&world, "yaml");
     place.file(
         "hosts.yaml",
@@ -590,11 +896,16 @@ fn allowlist_by_yaml_whitelist() {
 
 #[test]
 fn allowlist_by_approved_policy_file() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let place = Place::new(&world, "toml");
     let list = |effect: &str| {
-        let rules: Vec<String> =
-            POLICY_FLAGS.chunks(2).filter(|pair| pair[0] == effect).map(|pair| format!("{:?}", pair[1])).collect();
+        let rules: Vec<String> = POLICY_FLAGS
+            .chunks(2)
+            .filter(|pair| pair[0] == effect)
+            .map(|pair| format!("{:?}", pair[1]))
+            .collect();
         rules.join(", ")
     };
     place.file(
@@ -611,18 +922,28 @@ fn allowlist_by_approved_policy_file() {
 
 #[test]
 fn an_empty_list_allows_nothing() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let place = Place::new(&world, "empty");
     place.file("empty.conf", "");
     place.file("comments.conf", "# nothing\n\n   # yet\n");
     place.file("empty.yaml", "version: 1\nwhitelist: []\n");
-    place.file("defaults.yaml", "version: 1\ndefaults:\n  allow_public: false\nwhitelist: []\n");
+    place.file(
+        "defaults.yaml",
+        "version: 1\ndefaults:\n  allow_public: false\nwhitelist: []\n",
+    );
     place.file("absent.yaml", "version: 1\n");
     let lines = [
         http("allowed.example", 80),
         http("203.0.113.10", 80),
         http("2001:db8::10", 80),
-        words(&["tcp-talk", "203.0.113.10", "443", r"\x16\x03\x01\x00\x04\x01\x00\x00\x00"]),
+        words(&[
+            "tcp-talk",
+            "203.0.113.10",
+            "443",
+            r"\x16\x03\x01\x00\x04\x01\x00\x00\x00",
+        ]),
         words(&["tcp-talk", "203.0.113.10", "7", "hello"]),
         words(&["dns", "203.0.113.53", "udp", "allowed.example", "A"]),
     ];
@@ -646,20 +967,45 @@ fn an_empty_list_allows_nothing() {
         place.forget_events();
         world.forget();
         let (records, _) = place.probes(flags, &lines);
-        assert_eq!(records[0].detail["step"], "resolve", "{flags:?}: {records:?}");
+        assert_eq!(
+            records[0].detail["step"], "resolve",
+            "{flags:?}: {records:?}"
+        );
         assert_http_refusal(&records[1], "no_rule", "literal");
         assert_http_refusal(&records[2], "no_rule", "IPv6 literal");
         // RFC 8446: alert, fatal, access_denied.
-        assert_eq!(records[3].detail["hex"], "15030300020231", "{flags:?}: {:?}", records[3]);
-        assert_eq!(records[4].detail["end"], "ECONNRESET", "{flags:?}: {:?}", records[4]);
+        assert_eq!(
+            records[3].detail["hex"], "15030300020231",
+            "{flags:?}: {:?}",
+            records[3]
+        );
+        assert_eq!(
+            records[4].detail["end"], "ECONNRESET",
+            "{flags:?}: {:?}",
+            records[4]
+        );
         for record in &records[3..5] {
-            assert!(milliseconds(record) < REFUSAL_LIMIT_MS, "{flags:?}: {record:?}");
+            assert!(
+                milliseconds(record) < REFUSAL_LIMIT_MS,
+                "{flags:?}: {record:?}"
+            );
         }
         assert_eq!(records[5].detail["code"], 5, "{flags:?}: {:?}", records[5]);
         assert!(world.seen().is_empty(), "{flags:?}: {:?}", world.seen());
-        assert!(place.briefs().iter().all(|line| line.contains(" deny no_rule")), "{flags:?}: {:#?}", place.briefs());
+        assert!(
+            place
+                .briefs()
+                .iter()
+                .all(|line| line.contains(" deny no_rule")),
+            "{flags:?}: {:#?}",
+            place.briefs()
+        );
     }
-    assert_eq!(world.dns_queries().len(), queries, "a question left the host");
+    assert_eq!(
+        world.dns_queries().len(),
+        queries,
+        "a question left the host"
+    );
     // Neither a list nor nothing: refused before anything runs.
     place.file("null.yaml", "version: 1\nwhitelist: null\n");
     let output = place.run(&["-a", "null.yaml"]).arg("true").output();
@@ -668,11 +1014,18 @@ fn an_empty_list_allows_nothing() {
 
 #[test]
 fn what_was_refused_is_told_at_the_end_with_the_way_to_allow_it() {
-    let Some(world) = World::start_or_skip() else { return };
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
     let place = Place::new(&world, "told");
     let (_, output) = place.probes(
         &["--allow", "allowed.example"],
-        &[http("203.0.113.20", 80), http("203.0.113.20", 80), http("denied.example", 80), http("allowed.example", 8080)],
+        &[
+            http("203.0.113.20", 80),
+            http("203.0.113.20", 80),
+            http("denied.example", 80),
+            http("allowed.example", 8080),
+        ],
     );
     let stderr = output.stderr_text();
     for line in [
@@ -683,8 +1036,18 @@ fn what_was_refused_is_told_at_the_end_with_the_way_to_allow_it() {
         assert!(stderr.contains(line), "no `{line}` in\n{stderr}");
     }
     // Quiet when all is well.
-    let (_, output) = place.probes(&["--allow", "allowed.example"], &[http("allowed.example", 80)]);
+    let (_, output) = place.probes(
+        &["--allow", "allowed.example"],
+        &[http("allowed.example", 80)],
+    );
     assert_eq!(output.stderr_text(), "");
     // The log is the owner's alone.
-    assert_eq!(std::fs::metadata(&place.audit).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&place.audit)
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o600
+    );
 }

@@ -8,37 +8,66 @@ const SECRETS: [&str; 3] = ["outside/secret", "home/.ssh/id", "home/.aws/credent
 
 #[test]
 fn by_absolute_path() {
-    let Some(scene) = Scene::new("reading_by_absolute_path") else { return };
+    let Some(scene) = Scene::new("reading_by_absolute_path") else {
+        return;
+    };
     let paths = SECRETS.map(|name| scene.path(name));
     for path in &paths {
         assert_eq!(scene.outside(&["read", path]).assert_ok().detail, SECRET);
     }
-    let attacks: Vec<_> = paths.iter().map(|path| (vec!["read", path], &["ENOENT"][..])).collect();
+    let attacks: Vec<_> = paths
+        .iter()
+        .map(|path| (vec!["read", path], &["ENOENT"][..]))
+        .collect();
     scene.assert_stopped(&attacks);
 }
 
 #[test]
 fn by_listing_the_real_home_and_what_lies_beside_the_project() {
-    let Some(scene) = Scene::new("reading_by_listing") else { return };
+    let Some(scene) = Scene::new("reading_by_listing") else {
+        return;
+    };
     let home = scene.path("home");
     let record = scene.inside(&["list", &home]);
-    assert_eq!(record.assert_ok().detail, serde_json::json!(["git", "work"]), "only the mount points of grants");
+    assert_eq!(
+        record.assert_ok().detail,
+        serde_json::json!(["git", "work"]),
+        "only the mount points of grants"
+    );
     let work = scene.path("home/work");
-    assert_eq!(scene.inside(&["list", &work]).assert_ok().detail, serde_json::json!(["project"]));
-    assert_eq!(scene.outside(&["list", &work]).assert_ok().detail, serde_json::json!(["other", "project"]));
-    assert!(scene.outside(&["list", &home]).assert_ok().detail.as_array().unwrap().contains(&".ssh".into()));
+    assert_eq!(
+        scene.inside(&["list", &work]).assert_ok().detail,
+        serde_json::json!(["project"])
+    );
+    assert_eq!(
+        scene.outside(&["list", &work]).assert_ok().detail,
+        serde_json::json!(["other", "project"])
+    );
+    assert!(
+        scene
+            .outside(&["list", &home])
+            .assert_ok()
+            .detail
+            .as_array()
+            .unwrap()
+            .contains(&".ssh".into())
+    );
 }
 
 #[test]
 fn by_a_link_made_inside() {
-    let Some(scene) = Scene::new("reading_by_a_link_made_inside") else { return };
+    let Some(scene) = Scene::new("reading_by_a_link_made_inside") else {
+        return;
+    };
     let secret = scene.path("outside/secret");
     scene.assert_stopped(&[(vec!["read-by-symlink", &secret], &["ENOENT"])]);
 }
 
 #[test]
 fn by_a_link_that_lay_in_the_project() {
-    let Some(scene) = Scene::new("reading_by_a_link_in_the_project") else { return };
+    let Some(scene) = Scene::new("reading_by_a_link_in_the_project") else {
+        return;
+    };
     let project = scene.project();
     std::os::unix::fs::symlink(scene.base.join("outside/secret"), project.join("link")).unwrap();
     std::os::unix::fs::symlink(scene.base.join("outside"), project.join("directory")).unwrap();
@@ -53,7 +82,9 @@ fn by_a_link_that_lay_in_the_project() {
 
 #[test]
 fn by_dotdot() {
-    let Some(scene) = Scene::new("reading_by_dotdot") else { return };
+    let Some(scene) = Scene::new("reading_by_dotdot") else {
+        return;
+    };
     let secret = scene.path("outside/secret");
     scene.assert_stopped(&[
         (vec!["read-by-dotdot", &secret], &["ENOENT"]),
@@ -64,53 +95,89 @@ fn by_dotdot() {
 
 #[test]
 fn through_the_root_and_working_directory_of_a_process() {
-    let Some(scene) = Scene::new("reading_through_proc") else { return };
+    let Some(scene) = Scene::new("reading_through_proc") else {
+        return;
+    };
     let secret = scene.path("outside/secret");
     scene.assert_stopped(&[
         (vec!["read-by-proc", "self", "root", &secret], &["ENOENT"]),
         (vec!["read-by-proc", "self", "cwd", &secret], &["ENOENT"]),
-        (vec!["read-by-proc", "thread-self", "root", &secret], &["ENOENT"]),
+        (
+            vec!["read-by-proc", "thread-self", "root", &secret],
+            &["ENOENT"],
+        ),
     ]);
     // pid 1 of the sandbox shows nothing at all; pid 1 outside shows root the host.
     for what in ["root", "cwd"] {
-        scene.inside(&["read-by-proc", "1", what, &secret]).assert_denied("EACCES");
+        scene
+            .inside(&["read-by-proc", "1", what, &secret])
+            .assert_denied("EACCES");
     }
     let victim = scene.victim();
     let pid = victim.pid().to_string();
     for what in ["root", "cwd"] {
-        scene.outside(&["read-by-proc", &pid, what, &secret]).assert_ok();
-        scene.inside(&["read-by-proc", &pid, what, &secret]).assert_denied("ENOENT");
+        scene
+            .outside(&["read-by-proc", &pid, what, &secret])
+            .assert_ok();
+        scene
+            .inside(&["read-by-proc", &pid, what, &secret])
+            .assert_denied("ENOENT");
     }
 }
 
 #[test]
 fn through_descriptors_of_other_processes() {
-    let Some(scene) = Scene::new("reading_through_proc_fd") else { return };
+    let Some(scene) = Scene::new("reading_through_proc_fd") else {
+        return;
+    };
     let victim = scene.victim();
     let pid = victim.pid().to_string();
     let opened = scene.outside(&["open-proc-fds", &pid]);
-    assert!(opened.assert_ok().detail.to_string().contains("/outside/secret"), "{opened:?}");
+    assert!(
+        opened
+            .assert_ok()
+            .detail
+            .to_string()
+            .contains("/outside/secret"),
+        "{opened:?}"
+    );
 
     // Inside, all processes at once: pid 1's table cannot be listed, and no other process has anything of the host.
     let record = scene.inside(&["open-proc-fds"]);
     let refused = record.detail["refused"].to_string();
     assert!(refused.contains(r#"["/proc/1/fd","EACCES"]"#), "{record:?}");
-    assert!(!record.detail.to_string().contains(scene.base.to_str().unwrap()), "{record:?}");
+    assert!(
+        !record
+            .detail
+            .to_string()
+            .contains(scene.base.to_str().unwrap()),
+        "{record:?}"
+    );
     let record = scene.inside(&["open-proc-fds", &pid]);
-    assert!(!record.ok && record.detail["refused"].to_string().contains("ENOENT"), "{record:?}");
+    assert!(
+        !record.ok && record.detail["refused"].to_string().contains("ENOENT"),
+        "{record:?}"
+    );
 }
 
 #[test]
 fn by_file_handle() {
-    let Some(scene) = Scene::new("reading_by_file_handle") else { return };
+    let Some(scene) = Scene::new("reading_by_file_handle") else {
+        return;
+    };
     let secret = scene.path("outside/secret");
     // A handle is a number that can be guessed: the one of the host's file is handed in.
     let handle = scene.outside(&["handle-of", &secret]);
     let detail = &handle.assert_ok().detail;
-    let (kind, bytes) = (detail["type"].to_string(), detail["hex"].as_str().unwrap().to_owned());
+    let (kind, bytes) = (
+        detail["type"].to_string(),
+        detail["hex"].as_str().unwrap().to_owned(),
+    );
     let by_handle = ["read-by-handle-bytes", ".", &kind, &bytes];
     scene.inside(&by_handle).assert_denied("EPERM");
-    scene.inside(&["read-by-handle", "file"]).assert_denied("EPERM");
+    scene
+        .inside(&["read-by-handle", "file"])
+        .assert_denied("EPERM");
     scene.inside(&["handle-of", "file"]).assert_denied("EPERM");
     let outside = scene.outside(&by_handle);
     if scene.is_root() {
@@ -126,7 +193,9 @@ fn by_file_handle() {
 
 #[test]
 fn by_hard_link_of_a_file_outside() {
-    let Some(scene) = Scene::new("reading_by_hard_link") else { return };
+    let Some(scene) = Scene::new("reading_by_hard_link") else {
+        return;
+    };
     let secret = scene.path("outside/secret");
     let library = scene.path("home/git/library/secret-of-library");
     // The name does not exist; and what is granted read-only cannot be linked to where it could be written.
@@ -140,30 +209,60 @@ fn by_hard_link_of_a_file_outside() {
 
 #[test]
 fn directories_of_the_host_that_no_sandbox_shows() {
-    let Some(scene) = Scene::new("reading_absent_directories") else { return };
+    let Some(scene) = Scene::new("reading_absent_directories") else {
+        return;
+    };
     let mut shown = 0;
-    for path in ["/boot", "/home", "/media", "/mnt", "/root", "/srv", "/lost+found", "/sys/class", "/sys/firmware", "/sys/fs"] {
+    for path in [
+        "/boot",
+        "/home",
+        "/media",
+        "/mnt",
+        "/root",
+        "/srv",
+        "/lost+found",
+        "/sys/class",
+        "/sys/firmware",
+        "/sys/fs",
+    ] {
         if scene.outside(&["stat", path]).ok {
             shown += 1;
             scene.inside(&["stat", path]).assert_denied("ENOENT");
         }
     }
-    assert!(shown >= 5, "the control found only {shown} of them on this machine");
+    assert!(
+        shown >= 5,
+        "the control found only {shown} of them on this machine"
+    );
 }
 
 #[test]
 fn secret_files_of_etc() {
-    let Some(scene) = Scene::new("reading_secret_files_of_etc") else { return };
+    let Some(scene) = Scene::new("reading_secret_files_of_etc") else {
+        return;
+    };
     let mut shown = 0;
-    for path in ["/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-", "/etc/sudoers", "/etc/ssh/ssh_host_rsa_key"] {
+    for path in [
+        "/etc/shadow",
+        "/etc/gshadow",
+        "/etc/shadow-",
+        "/etc/gshadow-",
+        "/etc/sudoers",
+        "/etc/ssh/ssh_host_rsa_key",
+    ] {
         if scene.outside(&["stat", path]).ok {
             shown += 1;
             scene.inside(&["stat", path]).assert_denied("ENOENT");
             scene.inside(&["read", path]).assert_denied("ENOENT");
-            scene.inside(&["read-by-proc", "self", "root", path]).assert_denied("ENOENT");
+            scene
+                .inside(&["read-by-proc", "self", "root", path])
+                .assert_denied("ENOENT");
         }
     }
-    assert!(shown >= 2, "the control found only {shown} of them on this machine");
+    assert!(
+        shown >= 2,
+        "the control found only {shown} of them on this machine"
+    );
     if scene.is_root() {
         scene.outside(&["read", "/etc/shadow"]).assert_ok();
     }
@@ -171,23 +270,40 @@ fn secret_files_of_etc() {
 
 #[test]
 fn who_else_has_an_account_here() {
-    let Some(scene) = Scene::new("reading_accounts") else { return };
+    let Some(scene) = Scene::new("reading_accounts") else {
+        return;
+    };
     let outside = scene.outside(&["read", "/etc/passwd"]).detail;
     assert!(outside.as_str().unwrap().lines().count() >= 2, "{outside}");
     let inside = scene.inside(&["read", "/etc/passwd"]).detail;
-    let names: Vec<&str> = inside.as_str().unwrap().lines().filter_map(|line| line.split(':').next()).collect();
+    let names: Vec<&str> = inside
+        .as_str()
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.split(':').next())
+        .collect();
     let user = scene.world.user().name.as_str();
-    let expected = if scene.is_root() { vec![user, "nobody"] } else { vec!["root", user, "nobody"] };
+    let expected = if scene.is_root() {
+        vec![user, "nobody"]
+    } else {
+        vec!["root", user, "nobody"]
+    };
     assert_eq!(names, expected);
     let machine = "/etc/machine-id";
     let inside = scene.inside(&["read", machine]).assert_ok().detail.clone();
-    assert_ne!(scene.outside(&["read", machine]).detail, inside, "the machine can be recognised");
+    assert_ne!(
+        scene.outside(&["read", machine]).detail,
+        inside,
+        "the machine can be recognised"
+    );
 }
 
 /// FIELD 4a, 3 and 7: whatever name a hidden file is called by, it is the file that is hidden.
 #[test]
 fn a_hidden_file_by_any_other_name() {
-    let Some(scene) = Scene::new("reading_hidden") else { return };
+    let Some(scene) = Scene::new("reading_hidden") else {
+        return;
+    };
     scene.file("home/work/project/config/production.key", SECRET);
     scene.file("home/work/project/vault/key", SECRET);
     let key = scene.path("home/work/project/config/production.key");
@@ -204,7 +320,11 @@ fn a_hidden_file_by_any_other_name() {
         vec!["socketpair-pass-fd", "config/production.key"],
     ];
     for record in scene.inside_all(&["-n"], &ways) {
-        assert_eq!(record.assert_ok().detail, SECRET, "the control: not hidden, so readable");
+        assert_eq!(
+            record.assert_ok().detail,
+            SECRET,
+            "the control: not hidden, so readable"
+        );
     }
     let flags = ["-n", "--hide", "config/production.key", "--hide", "vault/"];
     for record in scene.inside_all(&flags, &ways) {
@@ -224,20 +344,31 @@ fn a_hidden_file_by_any_other_name() {
             vec!["umount", "vault"],
         ],
     );
-    let errnos = ["EXDEV", "EBUSY", "EBUSY", "EROFS", "EACCES", "EACCES", "EBUSY", "EROFS", "EPERM"];
+    let errnos = [
+        "EXDEV", "EBUSY", "EBUSY", "EROFS", "EACCES", "EACCES", "EBUSY", "EROFS", "EPERM",
+    ];
     for (record, errno) in others.iter().zip(errnos) {
         record.assert_denied(errno);
     }
     // The directory around it can be renamed; that moves the cover along and shows nothing.
-    let moved = scene.sh(&flags, "mv config moved && mkdir config && \"$0\" read moved/production.key");
+    let moved = scene.sh(
+        &flags,
+        "mv config moved && mkdir config && \"$0\" read moved/production.key",
+    );
     probe::Record::of(&moved).assert_denied("EACCES");
-    assert_eq!(scene.text("home/work/project/moved/production.key"), SECRET, "and the host's file is what it was");
+    assert_eq!(
+        scene.text("home/work/project/moved/production.key"),
+        SECRET,
+        "and the host's file is what it was"
+    );
 }
 
 /// FIELD 4a, 8: neither a copy of a program nor the dynamic loader sees more than the program itself.
 #[test]
 fn with_a_copied_program_the_loader_or_a_program_in_memory() {
-    let Some(scene) = Scene::new("reading_with_a_copied_program") else { return };
+    let Some(scene) = Scene::new("reading_with_a_copied_program") else {
+        return;
+    };
     let secret = scene.path("outside/secret");
     let ways = r#"
         cp "$0" ./harmless; ./harmless read "$1"
@@ -246,12 +377,21 @@ fn with_a_copied_program_the_loader_or_a_program_in_memory() {
         "$0" memfd-run "$0" read "$1"
     "#;
     let run = |command: rcc_testkit::world::HostCommand<'static>| {
-        command.args(["sh", "-c", ways]).arg(probe::path()).arg(&secret).output()
+        command
+            .args(["sh", "-c", ways])
+            .arg(probe::path())
+            .arg(&secret)
+            .output()
     };
     let inside = run(scene.run(&["-n"]));
     let outside = run(scene.command("env"));
     let lines = |output: &rcc_testkit::world::Output| {
-        output.assert_success().stdout_text().lines().map(str::to_owned).collect::<Vec<_>>()
+        output
+            .assert_success()
+            .stdout_text()
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     for line in lines(&outside) {
         assert!(line.contains(SECRET), "{line}");

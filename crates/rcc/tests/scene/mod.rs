@@ -97,7 +97,10 @@ impl Scene {
     pub(crate) fn repository(&self, name: &str) {
         for (file, text) in [
             ("HEAD", "ref: refs/heads/main\n"),
-            ("config", "[core]\n\trepositoryformatversion = 0\n\tbare = false\n"),
+            (
+                "config",
+                "[core]\n\trepositoryformatversion = 0\n\tbare = false\n",
+            ),
             ("hooks/pre-commit.sample", "#!/bin/sh\n"),
             ("info/exclude", ""),
             ("objects/info/.keep", ""),
@@ -109,27 +112,41 @@ impl Scene {
 
     /// Reads a file of the scene from the host.
     pub(crate) fn text(&self, name: &str) -> String {
-        std::fs::read_to_string(self.base.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+        std::fs::read_to_string(self.base.join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     /// Begins a command of the user, in the project, outside the sandbox.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> HostCommand<'static> {
-        self.world.host_command(program).current_dir(self.project()).env("HOME", self.home())
+        self.world
+            .host_command(program)
+            .current_dir(self.project())
+            .env("HOME", self.home())
     }
 
     /// Begins `rcc` with these arguments.
-    pub(crate) fn rcc(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> HostCommand<'static> {
+    pub(crate) fn rcc(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> HostCommand<'static> {
         self.command(RCC).args(arguments)
     }
 
     /// Begins `rcc run` with these flags and the probe in reach, up to the command.
     pub(crate) fn run(&self, flags: &[&str]) -> HostCommand<'static> {
-        self.rcc(["run"]).args(flags).arg("--ro").arg(probe::path()).arg("--")
+        self.rcc(["run"])
+            .args(flags)
+            .arg("--ro")
+            .arg(probe::path())
+            .arg("--")
     }
 
     /// Runs `sh -c SCRIPT` in the sandbox, with the probe as `$0`.
     pub(crate) fn sh(&self, flags: &[&str], script: &str) -> Output {
-        self.run(flags).args(["sh", "-c", script]).arg(probe::path()).output()
+        self.run(flags)
+            .args(["sh", "-c", script])
+            .arg(probe::path())
+            .output()
     }
 
     /// Runs one probe outside, as the user: the positive control.
@@ -160,7 +177,11 @@ impl Scene {
     /// Runs many probes outside.
     #[track_caller]
     pub(crate) fn outside_all(&self, lines: &[Vec<&str>]) -> Vec<Record> {
-        let output = self.command("sh").args(["-c", &script(lines)]).arg(probe::path()).output();
+        let output = self
+            .command("sh")
+            .args(["-c", &script(lines)])
+            .arg(probe::path())
+            .output();
         records(&output, lines.len())
     }
 
@@ -170,7 +191,18 @@ impl Scene {
     pub(crate) fn privileged(&self, words: &[&str]) -> Record {
         let output = self
             .command("unshare")
-            .args(["--user", "--map-root-user", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--mount-proc", "--"])
+            .args([
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "--net",
+                "--pid",
+                "--ipc",
+                "--uts",
+                "--fork",
+                "--mount-proc",
+                "--",
+            ])
             .arg(probe::path())
             .args(words)
             .output();
@@ -191,17 +223,29 @@ impl Scene {
         let inside = self.inside_all(flags, &lines);
         for ((words, errnos), record) in attacks.iter().zip(&inside) {
             let errno = record.errno.as_deref().unwrap_or("no errno");
-            assert!(!record.ok && errnos.contains(&errno), "inside, {words:?} should have been {errnos:?}: {record:?}");
+            assert!(
+                !record.ok && errnos.contains(&errno),
+                "inside, {words:?} should have been {errnos:?}: {record:?}"
+            );
         }
         for (words, record) in lines.iter().zip(self.outside_all(&lines)) {
-            assert!(record.ok, "the positive control {words:?} failed outside: {record:?}");
+            assert!(
+                record.ok,
+                "the positive control {words:?} failed outside: {record:?}"
+            );
         }
     }
 
     /// What the sandbox's filter decides about these calls (`CALL[:ARGUMENT…]`), without making them.
     #[track_caller]
-    pub(crate) fn filter(&self, flags: &[&str], calls: &[&str]) -> serde_json::Map<String, serde_json::Value> {
-        let watch = self.command(probe::path()).args(["filter-watch", RCC, "run"]);
+    pub(crate) fn filter(
+        &self,
+        flags: &[&str],
+        calls: &[&str],
+    ) -> serde_json::Map<String, serde_json::Value> {
+        let watch = self
+            .command(probe::path())
+            .args(["filter-watch", RCC, "run"]);
         let output = watch
             .args(flags)
             .arg("--ro")
@@ -216,9 +260,17 @@ impl Scene {
 
     /// What is decided about these calls without a sandbox.
     #[track_caller]
-    pub(crate) fn filter_outside(&self, calls: &[&str]) -> serde_json::Map<String, serde_json::Value> {
-        let output =
-            self.command(probe::path()).arg("filter-watch").arg(probe::path()).arg("filter-ask").args(calls).output();
+    pub(crate) fn filter_outside(
+        &self,
+        calls: &[&str],
+    ) -> serde_json::Map<String, serde_json::Value> {
+        let output = self
+            .command(probe::path())
+            .arg("filter-watch")
+            .arg(probe::path())
+            .arg("filter-ask")
+            .args(calls)
+            .output();
         answers(&output)
     }
 
@@ -226,7 +278,12 @@ impl Scene {
     pub(crate) fn victim(&self) -> Running {
         let victim = self
             .command("sh")
-            .args(["-c", "exec 7<\"$1\"; echo up; exec sleep 600", "sh", &self.path("outside/secret")])
+            .args([
+                "-c",
+                "exec 7<\"$1\"; echo up; exec sleep 600",
+                "sh",
+                &self.path("outside/secret"),
+            ])
             .env("VICTIM_SECRET", SECRET)
             .spawn();
         victim.wait_for_text("up");
@@ -235,7 +292,11 @@ impl Scene {
 
     /// Starts a service of the user outside, on these addresses (see the probe `unix-serve`).
     pub(crate) fn serve(&self, addresses: &[&str]) -> Running {
-        let service = self.command(probe::path()).arg("unix-serve").args(addresses).spawn();
+        let service = self
+            .command(probe::path())
+            .arg("unix-serve")
+            .args(addresses)
+            .spawn();
         service.wait_for_text("ready");
         service
     }
@@ -251,7 +312,12 @@ fn script(lines: &[Vec<&str>]) -> String {
     let quote = |word: &&str| format!("'{}'", word.replace('\'', r"'\''"));
     lines
         .iter()
-        .map(|words| format!("\"$0\" {}\n", words.iter().map(quote).collect::<Vec<_>>().join(" ")))
+        .map(|words| {
+            format!(
+                "\"$0\" {}\n",
+                words.iter().map(quote).collect::<Vec<_>>().join(" ")
+            )
+        })
         .collect()
 }
 
@@ -259,7 +325,11 @@ fn script(lines: &[Vec<&str>]) -> String {
 fn records(output: &Output, expected: usize) -> Vec<Record> {
     let text = output.assert_success().stdout_text();
     let records: Vec<Record> = text.lines().map(Record::from_text).collect();
-    assert_eq!(records.len(), expected, "a record for every probe\n{output}");
+    assert_eq!(
+        records.len(),
+        expected,
+        "a record for every probe\n{output}"
+    );
     records
 }
 
@@ -269,7 +339,11 @@ fn answers(output: &Output) -> serde_json::Map<String, serde_json::Value> {
     let text = output.assert_success().stdout_text();
     let line = text.lines().next().unwrap_or_default();
     let record = Record::from_text(line);
-    assert_eq!((record.probe.as_str(), record.ok), ("filter-ask", true), "{output}");
+    assert_eq!(
+        (record.probe.as_str(), record.ok),
+        ("filter-ask", true),
+        "{output}"
+    );
     record.detail.as_object().unwrap().clone()
 }
 
