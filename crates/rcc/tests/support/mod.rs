@@ -1,17 +1,26 @@
 //! How the tests call the real `rcc` inside a test world: one project, one audit log, one agent home each.
 //!
 //! Must stay small, and must not judge: what a refusal looks like is each test's own business.
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test program uses its own part; a broken fixture must fail the test"
+)]
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rcc_testkit::probe::{self, Record};
 use rcc_testkit::world::{HostCommand, Output, World};
 use serde_json::Value;
 
-/// The program under test.
-pub(crate) const RCC: &str = env!("CARGO_BIN_EXE_rcc");
+/// The program under test: cargo's, or the copy beside the testkit's programs where the checkout cannot be read.
+pub(crate) fn program() -> PathBuf {
+    let copy =
+        std::env::var_os("RCC_TESTKIT_BIN_DIR").map(|directory| Path::new(&directory).join("rcc"));
+    copy.filter(|copy| copy.exists())
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_rcc").into())
+}
 
 /// A place to call `rcc` from: a project of its own in the home of the world's user.
 #[derive(Debug)]
@@ -56,7 +65,7 @@ impl<'world> Place<'world> {
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> HostCommand<'world> {
         self.world
-            .host_command(RCC)
+            .host_command(program())
             .args(arguments)
             .current_dir(&self.project)
     }
