@@ -107,3 +107,6 @@ fn replace<T>(slot: &mut T, value: Option<T>) {
         *slot = value;
     }
 }
+
+#[cfg(test)]
+mod tests;

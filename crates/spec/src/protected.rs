@@ -431,3 +431,84 @@ pub const PROTECTED_NAMES: &[ProtectedName] = &[
     entry(Anywhere, Report, "AGENTS.md", "agents on the host obey it"),
     entry(Anywhere, Report, "GEMINI.md", "agents on the host obey it"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn class_of(path: &str) -> Option<ProtectedClass> {
+        PROTECTED_NAMES
+            .iter()
+            .find(|name| name.path == path)
+            .map(|name| name.class)
+    }
+
+    #[test]
+    fn names_are_unique_and_stay_inside() {
+        let mut seen = BTreeSet::new();
+        for name in PROTECTED_NAMES {
+            assert!(
+                seen.insert((name.place as u8, name.path)),
+                "{} stands twice",
+                name.path
+            );
+            assert!(
+                !name.path.starts_with('/')
+                    && !name.path.contains("..")
+                    && !name.path.contains('*'),
+                "{}",
+                name.path
+            );
+            assert!(
+                !name.reason.is_empty() && !name.reason.ends_with('.'),
+                "{}",
+                name.path
+            );
+        }
+    }
+
+    #[test]
+    fn what_work_needs_is_reported_only() {
+        for path in [
+            "package.json",
+            "Makefile",
+            "build.rs",
+            "conftest.py",
+            ".gitattributes",
+            "CLAUDE.md",
+        ] {
+            assert_eq!(class_of(path), Some(Report), "{path}");
+        }
+        for path in [
+            "hooks/",
+            "config",
+            "rcc.toml",
+            ".envrc",
+            ".vscode/",
+            ".mcp.json",
+            ".claude/settings.json",
+            ".husky/",
+        ] {
+            assert_eq!(class_of(path), Some(ReadOnly), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_run_protects_what_any_preset_protects() {
+        for preset in crate::AgentPreset::builtin_names().filter_map(crate::AgentPreset::builtin) {
+            for protected in &preset.project_protected {
+                let path = protected.path.as_str();
+                let covered = PROTECTED_NAMES
+                    .iter()
+                    .any(|name| name.class == ReadOnly && name.path.trim_end_matches('/') == path);
+                assert!(
+                    covered,
+                    "{path} of {} is protected only in its own runs",
+                    preset.name
+                );
+            }
+        }
+    }
+}

@@ -143,3 +143,6 @@ fn ports_in_words(ports: &Ports) -> String {
 fn shown(text: &str) -> String {
     shorten(text, 200)
 }
+
+#[cfg(test)]
+mod tests;

@@ -308,3 +308,6 @@ fn read_agent(layer: &mut PolicyLayer, table: &Table<'_, '_>) -> Result<(), Poli
     layer.preset_hosts = switch(table, "preset_hosts")?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
