@@ -17,7 +17,7 @@ use crate::directories::{DirectoryError, open_private};
 use crate::files::{self, FileError, Links};
 
 /// Largest approval record, in bytes: the policy text (bounded by its reader) escaped as JSON.
-const RECORD_LIMIT_BYTES: usize = 4 << 20;
+const RECORD_LIMIT_BYTES: usize = 16 << 20;
 
 /// A trust store that cannot be used.
 #[derive(Debug, thiserror::Error)]

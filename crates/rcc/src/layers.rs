@@ -25,6 +25,10 @@ use crate::{output, render};
 pub(crate) const PROJECT_FILE: &str = "rcc.toml";
 /// Largest policy file, in bytes.
 const POLICY_LIMIT_BYTES: usize = 256 << 10;
+/// Most text of a project that is approved as a whole, in bytes.
+const APPROVED_LIMIT_BYTES: usize = 1 << 20;
+/// Stands between the files in an approved text.
+const SEPARATOR: char = '\0';
 /// Largest rule file, in bytes; a million rules fit.
 const RULES_LIMIT_BYTES: usize = 64 << 20;
 
@@ -52,6 +56,12 @@ pub(crate) enum LayerError {
     /// The project's policy is another than the approved one.
     #[error("the policy {} changed since it was approved", rcc_plan::escape(path))]
     Changed { path: PathBuf },
+    /// The project's policy and its rule files are larger than people can approve.
+    #[error(
+        "the policy {} and its rule files hold more than {limit_bytes} bytes",
+        rcc_plan::escape(path)
+    )]
+    TooMuch { path: PathBuf, limit_bytes: usize },
     /// The trust store is unusable.
     #[error(
         "cannot tell whether the policy {} is approved",
@@ -126,11 +136,38 @@ pub(crate) fn project_policy(
     for file in files {
         let (rules, content) = rules_of(context, project, &file.value, &file.origin.to_string())?;
         if let Some(content) = content {
-            text.push_str(&format!("\n# {}:\n{content}", file.value));
+            // Neither format can hold the separator, so no two policies give one text.
+            text.push_str(&format!("{SEPARATOR}{}{SEPARATOR}{content}", file.value));
         }
         layer.add_rules(rules, &SourceName::file(file.value.as_str()));
     }
+    if text.len() > APPROVED_LIMIT_BYTES {
+        let error = LayerError::TooMuch {
+            path,
+            limit_bytes: APPROVED_LIMIT_BYTES,
+        };
+        return Err(
+            CliError::new(Kind::Config, error).hint("keep large rule files outside of the project")
+        );
+    }
     Ok(Some(ProjectPolicy { path, text, layer }))
+}
+
+/// What an approved text said, rule files of the project included. `None` when this version cannot read it any more.
+pub(crate) fn approved_layer(text: &str) -> Option<PolicyLayer> {
+    let mut parts = text.split(SEPARATOR);
+    let mut layer = parse_toml(
+        parts.next()?,
+        &SourceName::file(PROJECT_FILE),
+        LayerKind::Project,
+    )
+    .ok()?;
+    layer.allow_files.clear();
+    while let (Some(name), Some(content)) = (parts.next(), parts.next()) {
+        let source = SourceName::file(name);
+        layer.add_rules(parse_rule_file(name, content, &source).ok()?, &source);
+    }
+    Some(layer)
 }
 
 /// Makes sure that the project's policy was approved, asking if that is possible.
@@ -150,11 +187,15 @@ fn approve(
             },
         )
     };
+    let mut before = None;
     let error = match store.check(&project.root, &policy.text).map_err(trust)? {
         Approval::Approved => return Ok(()),
-        Approval::Changed { .. } => LayerError::Changed {
-            path: policy.path.clone(),
-        },
+        Approval::Changed { approved } => {
+            before = approved_layer(&approved);
+            LayerError::Changed {
+                path: policy.path.clone(),
+            }
+        }
         Approval::Unknown => LayerError::Unapproved {
             path: policy.path.clone(),
         },
@@ -166,7 +207,7 @@ fn approve(
         }
         Unapproved::Ask if output::can_ask() => {
             output::note(&error.to_string());
-            output::say(&render::sentences(&policy.layer));
+            output::say(&render::sentences(&policy.layer, before.as_ref()));
             if output::confirm("Approve this policy for this project?") {
                 store.approve(&project.root, &policy.text).map_err(trust)
             } else {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use rcc_plan::{Access, Grant, MountStep, Network, Plan, SeccompProfile};
-use rcc_spec::{Layers, NetworkMode, Policy, PolicyLayer, merge};
+use rcc_spec::{Layers, NetworkMode, Policy, PolicyLayer, Rule, Target, merge};
 
 use crate::output::Style;
 use crate::session::Session;
@@ -11,15 +11,71 @@ use crate::session::Session;
 /// Most lines of one list; the rest is counted.
 const LIST_LIMIT: usize = 40;
 
-/// What a project's policy lets an agent do, as a list of sentences.
-pub(crate) fn sentences(layer: &PolicyLayer) -> String {
+/// What a project's policy lets an agent do, as a list of sentences; those that are new since `before` are marked.
+///
+/// Whoever wrote the policy may want something to be overlooked: only rules for names are ever counted instead of shown,
+/// and everything else stands before them.
+pub(crate) fn sentences(layer: &PolicyLayer, before: Option<&PolicyLayer>) -> String {
+    let (general, names) = said(layer);
+    let old = before.map(said);
+    let is_new = |sentence: &String| {
+        old.as_ref().is_some_and(|(general, names)| {
+            !general.contains(sentence) && !names.contains(sentence)
+        })
+    };
+    let mark = |sentence: &String| {
+        let mark = if is_new(sentence) { "+" } else { "-" };
+        format!("  {mark} {}\n", rcc_plan::escape(sentence))
+    };
+    let mut out: String = general.iter().map(mark).collect();
+    let (new, kept): (Vec<_>, Vec<_>) = names.iter().partition(|sentence| is_new(sentence));
+    for sentence in new.iter().chain(&kept).take(LIST_LIMIT) {
+        out.push_str(&mark(sentence));
+    }
+    if names.len() > LIST_LIMIT {
+        let _ = writeln!(
+            out,
+            "  - and {} more rules for names, see the file",
+            names.len() - LIST_LIMIT
+        );
+    }
+    if let Some((general_before, names_before)) = &old {
+        let gone = general_before
+            .iter()
+            .chain(names_before)
+            .filter(|old| !general.contains(old) && !names.contains(old));
+        for sentence in gone.take(LIST_LIMIT) {
+            let _ = writeln!(out, "  no longer: {}", rcc_plan::escape(sentence));
+        }
+        out.push_str("  (+ is new since you approved it)\n");
+    }
+    out
+}
+
+/// The sentences of a layer: everything but rules for names, and those rules.
+fn said(layer: &PolicyLayer) -> (Vec<String>, Vec<String>) {
     let policy = merge(Layers {
         project: layer.clone(),
         ..Layers::default()
     });
-    let mut out = String::new();
-    list(&mut out, "  - ", policy.summary());
-    out
+    let is_name = |rule: &&Rule| !matches!(rule.target, Target::Network(_));
+    let rules = || policy.network.allow.iter().chain(&policy.network.deny);
+    let names: Vec<String> = rules().filter(is_name).map(Rule::sentence).collect();
+    let mut general: Vec<String> = rules()
+        .filter(|rule| !is_name(rule))
+        .map(Rule::sentence)
+        .collect();
+    let mut rest = policy.clone();
+    // The mode's own sentence depends on whether there are rules.
+    rest.network.allow.truncate(1);
+    rest.network.deny.clear();
+    let first = rest.network.allow.first().map(Rule::sentence);
+    general.extend(
+        rest.summary()
+            .into_iter()
+            .filter(|sentence| Some(sentence) != first.as_ref()),
+    );
+    (general, names)
 }
 
 /// The whole plan in sections.
@@ -255,5 +311,56 @@ fn quoted(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcc_spec::{LayerKind, SourceName, parse_toml};
+
+    fn layer(text: &str) -> PolicyLayer {
+        parse_toml(
+            &format!("version = 1\n{text}"),
+            &SourceName::file("rcc.toml"),
+            LayerKind::Project,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn nothing_but_rules_for_names_is_ever_counted_instead_of_shown() {
+        let names: Vec<String> = (0..100)
+            .map(|number| format!("\"n{number}.example\""))
+            .collect();
+        let text = format!(
+            "[network]\nallow = [{}, \"10.0.0.0/8\"]\n[files]\nrw = [\"~/.ssh\"]\n[hardening]\ndangerously_without_landlock = true\n",
+            names.join(", ")
+        );
+        let shown = sentences(&layer(&text), None);
+        for wanted in [
+            "the network 10.0.0.0/8",
+            "read and write ~/.ssh",
+            "without Landlock",
+            "and 60 more rules for names",
+        ] {
+            assert!(shown.contains(wanted), "{wanted} in {shown}");
+        }
+    }
+
+    #[test]
+    fn what_changed_is_marked() {
+        let before = layer("[network]\nallow = [\"a.example\", \"b.example\"]\n");
+        let now =
+            layer("[network]\nallow = [\"a.example\", \"c.example\"]\n[files]\nrw = [\"~/x\"]\n");
+        let shown = sentences(&now, Some(&before));
+        for line in [
+            "  + read and write ~/x",
+            "  + reach c.example",
+            "  - reach a.example",
+            "  no longer: reach b.example",
+        ] {
+            assert!(shown.contains(line), "{line} in {shown}");
+        }
     }
 }

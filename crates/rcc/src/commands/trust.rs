@@ -8,7 +8,7 @@ use crate::cli::TrustArgs;
 use crate::context::Context;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
-use crate::layers::{PROJECT_FILE, project_policy};
+use crate::layers::{PROJECT_FILE, approved_layer, project_policy};
 use crate::output::{self, Style};
 use crate::render;
 
@@ -53,15 +53,19 @@ pub(crate) fn run(args: TrustArgs) -> Result<u8, CliError> {
         .hint("rcc init writes one"));
     };
     let store = context.trust();
-    if store.check(&project.root, &policy.text).map_err(failed)? == Approval::Approved {
-        output::note(&format!(
-            "{} is approved already",
-            rcc_plan::escape(&policy.path)
-        ));
-        return Ok(Exit::Success.into());
-    }
+    let before = match store.check(&project.root, &policy.text).map_err(failed)? {
+        Approval::Approved => {
+            output::note(&format!(
+                "{} is approved already",
+                rcc_plan::escape(&policy.path)
+            ));
+            return Ok(Exit::Success.into());
+        }
+        Approval::Changed { approved } => approved_layer(&approved),
+        Approval::Unknown => None,
+    };
     output::note(&format!("{} lets an agent", rcc_plan::escape(&policy.path)));
-    output::say(&render::sentences(&policy.layer));
+    output::say(&render::sentences(&policy.layer, before.as_ref()));
     if !args.yes && !(output::can_ask() && output::confirm("Approve this policy for this project?"))
     {
         let error = CliError::new(
