@@ -103,7 +103,7 @@ fn main() -> ExitCode {
     let Some(name) = name.to_str() else {
         return usage("the name is not text");
     };
-    if name == "list" {
+    if name == "list" && arguments.count() == 0 {
         let mut lines: Vec<String> = tables()
             .map(|(name, usage, _)| format!("{name} {usage}"))
             .collect();
