@@ -29,6 +29,9 @@
 pub mod addresses;
 mod command;
 mod config;
+mod output;
+mod running;
+mod terminal;
 pub mod wire;
 pub mod zone;
 
@@ -41,8 +44,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use command::{Ending, HostCommand, Output, Running, Terminal};
+pub use command::HostCommand;
 pub use config::{Setup, User, WorldConfig};
+pub use output::{Ending, Output};
+pub use running::Running;
+pub use terminal::Terminal;
 use wire::{Answer, DnsQuery, HttpRequest, Packet, Process, Question, Ready, Seen};
 
 use crate::binaries::{Binary, binary, system_tool};

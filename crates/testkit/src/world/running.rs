@@ -1,0 +1,206 @@
+//! A started command: its output so far, signals to it, and its end.
+//!
+//! Must not leave the command running when it is dropped: its job then kills the whole tree.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::output::{Ending, Output};
+use super::wire::{JobOrder, JobReport};
+
+/// Reads a pipe to its end on a thread of its own.
+#[derive(Debug)]
+pub(super) struct Collector {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Collector {
+    pub(super) fn start(mut pipe: impl std::io::Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&bytes);
+        let thread = std::thread::spawn(move || {
+            let mut chunk = vec![0; 65536];
+            while let Ok(count @ 1..) = pipe.read(&mut chunk) {
+                shared
+                    .lock()
+                    .expect("no holder of this lock panics")
+                    .extend_from_slice(&chunk[..count]);
+            }
+        });
+        Self { bytes, thread }
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().expect("no holder of this lock panics"))
+            .into_owned()
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.thread.join().expect("the reader does not panic");
+        std::mem::take(&mut *self.bytes.lock().expect("no holder of this lock panics"))
+    }
+}
+
+/// A started command. Dropping it kills its whole tree.
+#[derive(Debug)]
+pub struct Running {
+    pub(super) child: Child,
+    pub(super) stdin: Option<std::process::ChildStdin>,
+    pub(super) stdout: Option<Collector>,
+    pub(super) stderr: Option<Collector>,
+    pub(super) reports: BufReader<UnixStream>,
+    pub(super) pid: u32,
+    pub(super) started: Instant,
+    pub(super) shown: String,
+}
+
+impl Running {
+    /// The command's process id inside the world.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal to the command itself, not to what it started.
+    pub fn signal(&mut self, signal: i32) {
+        self.order(&JobOrder::Signal(signal));
+    }
+
+    /// Kills the command and everything below it.
+    pub fn kill_tree(&mut self) {
+        self.order(&JobOrder::KillTree);
+    }
+
+    /// Writes to a stdin kept open by [`HostCommand::stdin_open`].
+    pub fn write_stdin(&mut self, bytes: &[u8]) {
+        let pipe = self.stdin.as_mut().expect("stdin was kept open");
+        pipe.write_all(bytes)
+            .and_then(|()| pipe.flush())
+            .expect("the command reads its stdin");
+    }
+
+    /// Closes a stdin kept open.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// What has been captured from stdout so far.
+    #[must_use]
+    pub fn stdout_so_far(&self) -> String {
+        self.stdout
+            .as_ref()
+            .map(Collector::text)
+            .unwrap_or_default()
+    }
+
+    /// What has been captured from stderr so far.
+    #[must_use]
+    pub fn stderr_so_far(&self) -> String {
+        self.stderr
+            .as_ref()
+            .map(Collector::text)
+            .unwrap_or_default()
+    }
+
+    /// Waits until stdout or stderr holds this text.
+    ///
+    /// # Panics
+    /// When the command ends, or ten seconds pass, before it does.
+    pub fn wait_for_text(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let is_over = self.reader_is_done();
+            let (stdout, stderr) = (self.stdout_so_far(), self.stderr_so_far());
+            if stdout.contains(text) || stderr.contains(text) {
+                return;
+            }
+            assert!(
+                !is_over && Instant::now() < deadline,
+                "{}: no `{text}` in\n--- stdout\n{stdout}\n--- stderr\n{stderr}",
+                self.shown
+            );
+            // A poll of shared memory with a deadline: the end of the loop is an event, not this pause.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn reader_is_done(&self) -> bool {
+        [&self.stdout, &self.stderr]
+            .into_iter()
+            .flatten()
+            .all(|collector| collector.thread.is_finished())
+    }
+
+    /// Waits for the end of the command and of everything below it.
+    ///
+    /// # Panics
+    /// When the job itself is killed, which only a broken world can cause.
+    pub fn wait(mut self) -> Output {
+        self.stdin = None;
+        let report = self.read_report();
+        let elapsed = self.started.elapsed();
+        let stdout = self
+            .stdout
+            .take()
+            .map(Collector::finish)
+            .unwrap_or_default();
+        let stderr = self
+            .stderr
+            .take()
+            .map(Collector::finish)
+            .unwrap_or_default();
+        let _ = self.child.wait();
+        let (ending, survivors) = match report {
+            Some(JobReport::Ended {
+                timed_out: true,
+                survivors,
+                ..
+            }) => (Ending::TimedOut, survivors),
+            Some(JobReport::Ended {
+                code: Some(code),
+                survivors,
+                ..
+            }) => (Ending::Code(code), survivors),
+            Some(JobReport::Ended {
+                signal: Some(signal),
+                survivors,
+                ..
+            }) => (Ending::Signal(signal), survivors),
+            other => panic!("{}: the job ended with {other:?}", self.shown),
+        };
+        Output {
+            ending,
+            stdout,
+            stderr,
+            elapsed,
+            survivors,
+            shown: std::mem::take(&mut self.shown),
+        }
+    }
+
+    pub(super) fn read_report(&mut self) -> Option<JobReport> {
+        let mut line = String::new();
+        self.reports.read_line(&mut line).ok()?;
+        serde_json::from_str(&line).ok()
+    }
+
+    fn order(&mut self, order: &JobOrder) {
+        let mut line = serde_json::to_string(order).expect("orders are plain data");
+        line.push('\n');
+        // The job may be over; then there is nothing to signal.
+        let _ = self.reports.get_mut().write_all(line.as_bytes());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The job sees the end of the stream, or is already over.
+        let _ = self.reports.get_mut().shutdown(std::net::Shutdown::Write);
+        let _ = self.child.wait();
+    }
+}
