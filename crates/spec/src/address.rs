@@ -204,6 +204,19 @@ fn classify_v6(address: Ipv6Addr) -> Classified {
         )
 }
 
+/// Every special range of IPv4.
+pub(crate) fn special_ranges_v4() -> impl Iterator<Item = Ipv4Net> {
+    V4_RANGES.iter().map(|&(range, _)| range)
+}
+
+/// Tells whether a network lies where every address is public and none carries another one. Below a length of 16 bits
+/// the answer is no without looking.
+pub(crate) fn lies_in_plain_public(network: IpNet) -> bool {
+    let IpNet::V6(v6) = network else { return false };
+    let [first, ..] = v6.addr().segments();
+    v6.prefix_len() >= 16 && (0x2000..=0x3fff).contains(&first) && !matches!(first, 0x2001 | 0x2002)
+}
+
 /// The part of IPv6 space that carries the same special IPv4 range in the same way.
 fn outer_range(address: Ipv6Addr, embedding: &Embedding, inner: IpNet) -> Ipv6Net {
     embedding

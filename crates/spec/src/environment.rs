@@ -96,6 +96,15 @@ impl EnvPattern {
         }
     }
 
+    /// Tells whether this pattern covers everything that `other` covers.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        match (self.0.strip_suffix('*'), other.0.strip_suffix('*')) {
+            (Some(prefix), other_prefix) => other_prefix.unwrap_or(&other.0).starts_with(prefix),
+            (None, _) => self == other,
+        }
+    }
+
     /// The text of the pattern.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod compare;
 mod conf;
 mod document;
 mod environment;
@@ -25,6 +26,8 @@ mod protected;
 mod punycode;
 mod rule;
 mod ruleset;
+#[cfg(test)]
+mod ruleset_strategies;
 mod size;
 mod summary;
 mod text;
