@@ -1,10 +1,12 @@
 //! Tests of widening: examples in words, and the verdicts of random policies as proof.
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 
 use crate::ruleset_strategies::{any_address, any_name, any_policy, any_port, any_protocol};
 use crate::{
-    HostName, LayerKind, Layers, NetworkPolicy, Policy, RuleSet, SourceName, merge, parse_toml,
+    Effect, HostName, LayerKind, Layers, NetworkMode, NetworkPolicy, Origin, Policy, Protocol,
+    Rule, RuleSet, SourceName, Target, canonical_address, merge, parse_toml,
 };
 
 fn policy(body: &str) -> Policy {
@@ -290,6 +292,32 @@ proptest! {
             };
             prop_assert!(!by_name(&new) || by_name(&old));
             prop_assert!(!by_address(&new) || by_address(&old));
+        }
+    }
+
+    /// Nested networks around special addresses, which random policies seldom have.
+    #[test]
+    fn a_network_inside_another_means_no_more_unless_said(
+        base in any_address(), one in 0u8..=128, other in 0u8..=128, near in any_address(), is_near in any::<bool>(),
+        mode in prop::sample::select(vec![NetworkMode::Allowlist, NetworkMode::Internet]), is_mine in any::<bool>()
+    ) {
+        let base = canonical_address(base);
+        let longest = if base.is_ipv4() { 32 } else { 128 };
+        let network = |length: u8| {
+            let net = IpNet::new(base, length % (longest + 1)).unwrap().trunc();
+            let rule = Rule::new(Effect::Allow, Target::Network(net), None, None, Origin::DEFAULT);
+            NetworkPolicy { mode, allow: vec![rule], deny: Vec::new() }
+        };
+        let (new, old) = (network(one), network(other));
+        let address = if is_near { near } else { base };
+        let mine = if is_mine { vec![address] } else { Vec::new() };
+        if with_network(&new).widenings(&with_network(&old)).is_empty() {
+            let reaches = |policy: &NetworkPolicy| {
+                let set = RuleSet::compile(policy);
+                let named = set.decide_address(address, 443, Protocol::Tcp);
+                set.check_resolved(address, 443, Protocol::Tcp, &named, &mine).is_allow()
+            };
+            prop_assert!(!reaches(&new) || reaches(&old));
         }
     }
 

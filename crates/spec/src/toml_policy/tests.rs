@@ -195,6 +195,25 @@ fn line_ends_and_marks_do_not_move_places() {
 }
 
 #[test]
+fn the_page_about_policies_is_right() {
+    let page = include_str!("../../../../docs/policy.md");
+    let example = page
+        .split("```toml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    parse(example).unwrap();
+    for (table, keys) in HOMES.iter().copied().chain([("ceiling", CEILING)]) {
+        for key in keys {
+            assert!(
+                page.contains(&format!("`{table}.{key}`")),
+                "{table}.{key} is not documented"
+            );
+        }
+    }
+}
+
+#[test]
 fn large_and_deep_files_are_refused() {
     let large = format!("version = 1 #{}", "x".repeat(1 << 20));
     assert!(
