@@ -168,7 +168,7 @@ fn path_of(bytes: &[u8]) -> PathBuf {
 
 fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(8 << 10);
     std::fs::File::open(path)?
         .take(PASSWORD_FILE_LIMIT as u64 + 1)
         .read_to_end(&mut text)?;

@@ -16,7 +16,7 @@ use crate::error::{CliError, Kind};
 use crate::install::{self, Wanted};
 use crate::output;
 
-pub(crate) use locate::{Located, find_on_path, located};
+pub(crate) use locate::{Located, VISIBLE, find_on_path, located};
 
 /// Largest preset file, in bytes.
 const PRESET_LIMIT_BYTES: usize = 64 << 10;

@@ -299,6 +299,33 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_page_is_the_help() {
+        use std::fmt::Write as _;
+        let mut page = String::from(
+            "# Command line\n\nGenerated from `crates/rcc/src/cli.rs` by its test (`RCC_UPDATE_DOCS=1 cargo test -p rcc`).\n",
+        );
+        let mut root = Cli::command().term_width(100);
+        root.build();
+        let mut commands = vec![("rcc".to_owned(), root.clone())];
+        let own = root
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help");
+        commands
+            .extend(own.map(|command| (format!("rcc {}", command.get_name()), command.clone())));
+        for (name, mut command) in commands {
+            let help = command.render_long_help().to_string();
+            let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+            write!(
+                page,
+                "\n## {name}\n\n```text\n{}\n```\n",
+                lines.join("\n").trim_end()
+            )
+            .unwrap();
+        }
+        crate::documentation::check("cli.md", &page);
+    }
+
+    #[test]
     fn everything_after_the_name_of_an_agent_is_untouched() {
         for rest in [
             &["claude", "-p", "x", "--dangerously-skip-permissions"][..],

@@ -13,7 +13,7 @@ use rcc_host::{
 };
 use rcc_spec::{
     LayerKind, Layers, PathBase, PathSpec, Policy, PolicyError, PolicyLayer, RuleFile, SourceName,
-    merge, parse_rule_file, parse_toml,
+    Sourced, merge, parse_rule_file, parse_toml,
 };
 
 use crate::cli::RunFlags;
@@ -50,6 +50,12 @@ pub(crate) enum LayerError {
         rcc_plan::escape(path)
     )]
     NoRules { path: PathBuf, origin: String },
+    /// A rule file outside of the project's policy lies where an agent can change it.
+    #[error(
+        "the rule file {} named by {origin} lies in the project, where an agent can change it",
+        rcc_plan::escape(path)
+    )]
+    RulesInProject { path: PathBuf, origin: String },
     /// The project's policy was not approved.
     #[error("the policy {} is not approved", rcc_plan::escape(path))]
     Unapproved { path: PathBuf },
@@ -134,7 +140,7 @@ pub(crate) fn project_policy(
     let mut layer = parse(&text, &source, LayerKind::Project)?;
     let files = std::mem::take(&mut layer.allow_files);
     for file in files {
-        let (rules, content) = rules_of(context, project, &file.value, &file.origin.to_string())?;
+        let (rules, content) = project_rules(context, project, &file)?;
         if let Some(content) = content {
             // Neither format can hold the separator, so no two policies give one text.
             text.push_str(&format!("{SEPARATOR}{}{SEPARATOR}{content}", file.value));
@@ -235,7 +241,7 @@ fn file_layer(
     let source = SourceName::file(&rcc_plan::escape(path));
     let mut layer = parse(&content.text, &source, kind)?;
     for file in std::mem::take(&mut layer.allow_files) {
-        let (rules, _) = rules_of(context, project, &file.value, &file.origin.to_string())?;
+        let rules = own_rules(context, project, path, owners, &file)?;
         layer.add_rules(rules, &SourceName::file(file.value.as_str()));
     }
     Ok(layer)
@@ -252,19 +258,13 @@ fn wrong_policy(error: PolicyError) -> CliError {
     hint.into_iter().fold(error, CliError::hint)
 }
 
-/// Reads a rule file that a policy names. The text comes back too when it lies in the project.
-fn rules_of(
+/// Reads a rule file that the project's policy names. The text comes back too when it lies in the project.
+fn project_rules(
     context: &Context,
     project: &Project,
-    path: &PathSpec,
-    origin: &str,
+    file: &Sourced<PathSpec>,
 ) -> Result<(RuleFile, Option<String>), CliError> {
-    let home = &context.account.home;
-    let absolute = match path.base() {
-        PathBase::Root => PathBuf::from(path.as_str()),
-        PathBase::Home => home.join(path.relative()),
-        PathBase::Project => project.root.join(path.relative()),
-    };
+    let absolute = absolute(context, &project.root, &file.value);
     let below = absolute.strip_prefix(&project.root).ok();
     let content = match below {
         Some(relative) => read_below(
@@ -276,18 +276,53 @@ fn rules_of(
         ),
         None => read_text(&absolute, RULES_LIMIT_BYTES),
     };
-    let content = content.map_err(file_error)?.ok_or_else(|| {
-        CliError::new(
-            Kind::Config,
-            LayerError::NoRules {
-                path: absolute.clone(),
-                origin: origin.to_owned(),
-            },
-        )
-        .hint("create it, or take it out of allow_files")
-    })?;
-    let rules = parse_rules(&content.text, path.as_str())?;
+    let content = content
+        .map_err(file_error)?
+        .ok_or_else(|| no_rules(absolute.clone(), file))?;
+    let rules = parse_rules(&content.text, file.value.as_str())?;
     Ok((rules, below.map(|_| content.text)))
+}
+
+/// Reads a rule file that the administrator's or user's policy names. What an agent can change has no say there.
+fn own_rules(
+    context: &Context,
+    project: &Project,
+    policy: &Path,
+    owners: &[u32],
+    file: &Sourced<PathSpec>,
+) -> Result<RuleFile, CliError> {
+    let path = absolute(context, policy.parent().unwrap_or(policy), &file.value);
+    let real = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+    if real.starts_with(&project.root) {
+        let error = LayerError::RulesInProject {
+            path,
+            origin: file.origin.to_string(),
+        };
+        return Err(CliError::new(Kind::Denied, error)
+            .hint("move it out, or name it in the project's rcc.toml"));
+    }
+    let content = read_text(&path, RULES_LIMIT_BYTES)
+        .map_err(file_error)?
+        .ok_or_else(|| no_rules(path.clone(), file))?;
+    refuse_foreign(&path, &content, owners).map_err(file_error)?;
+    parse_rules(&content.text, file.value.as_str())
+}
+
+fn no_rules(path: PathBuf, file: &Sourced<PathSpec>) -> CliError {
+    let error = LayerError::NoRules {
+        path,
+        origin: file.origin.to_string(),
+    };
+    CliError::new(Kind::Config, error).hint("create it, or take it out of allow_files")
+}
+
+/// A path of a policy as an absolute one; what is neither absolute nor below the home is below `base`.
+fn absolute(context: &Context, base: &Path, path: &PathSpec) -> PathBuf {
+    match path.base() {
+        PathBase::Root => PathBuf::from(path.as_str()),
+        PathBase::Home => context.account.home.join(path.relative()),
+        PathBase::Project => base.join(path.relative()),
+    }
 }
 
 /// Parses a rule file: lines of a conf file or the YAML whitelist.

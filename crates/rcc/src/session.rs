@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rcc_host::{ImportError, Project, Question, agent_home, discover, gather, git_layout};
 use rcc_plan::{HostFacts, Plan, PlanError, Request, Streams, plan};
@@ -19,6 +19,9 @@ use crate::error::{CliError, Kind};
 use crate::layers::{self, Unapproved};
 use crate::output;
 use crate::record::Record;
+
+/// Names that rule files usually have; in a project they are as telling as `rcc.toml`.
+const RULE_FILES: [&str; 2] = ["allowed-hosts.conf", "network-whitelist.yaml"];
 
 /// What is to be started.
 #[derive(Debug, Clone)]
@@ -168,6 +171,7 @@ fn make(
     let planned = plan_for(
         context,
         &project,
+        flags,
         &policy,
         preset.as_ref(),
         needs,
@@ -208,6 +212,7 @@ struct Needs {
 fn plan_for(
     context: Context,
     project: &Project,
+    flags: &RunFlags,
     policy: &Policy,
     preset: Option<&AgentPreset>,
     needs: Needs,
@@ -231,12 +236,17 @@ fn plan_for(
         .chain(shared.map(|state| &state.path))
         .map(|path| PathBuf::from(path.as_str()))
         .collect();
+    let mut protected = protected_names(project, preset);
+    protected.extend(rule_files(project, flags));
+    protected.sort();
+    protected.dedup();
+    let own: Vec<PathBuf> = context.directories.guarded().map(Path::to_owned).to_vec();
     let mut facts = gather(Question {
         account: context.account,
         project,
         agent_home,
         environment: context.environment,
-        protected: &protected_names(project, preset),
+        protected: &protected,
         named: &named,
         toolchains: needs.toolchains,
     })?;
@@ -255,6 +265,7 @@ fn plan_for(
         },
     };
     let plan = plan(policy, preset, &facts, &request)?;
+    refuse_own(&own, policy, &facts)?;
     Ok((plan, facts))
 }
 
@@ -296,11 +307,21 @@ fn argv(
             if let Some(preset) = preset {
                 let _ = program(needs, preset, Consent::Never);
             }
-            let mut argv = vec![context.account.user.shell.clone().into_os_string()];
+            let mut argv = vec![visible_shell(&context.account.user.shell)];
             argv.extend(arguments);
             Ok(argv)
         }
         (What::Command(argv), _) => Ok(argv),
+    }
+}
+
+/// The caller's shell if every sandbox has it, else the one that every system has.
+fn visible_shell(shell: &Path) -> OsString {
+    let visible = agents::VISIBLE.iter().any(|root| shell.starts_with(root));
+    if visible {
+        shell.into()
+    } else {
+        "/bin/sh".into()
     }
 }
 
@@ -343,10 +364,62 @@ fn open_home(
     Ok(path)
 }
 
+/// Rule files of flags that lie in the project: named again by the next run, one that the agent had changed would be the
+/// agent's policy.
+fn rule_files(project: &Project, flags: &RunFlags) -> Vec<PathBuf> {
+    let real = flags
+        .allow_hosts
+        .iter()
+        .filter_map(|path| std::fs::canonicalize(path).ok());
+    real.filter_map(|path| path.strip_prefix(&project.root).ok().map(Path::to_owned))
+        .collect()
+}
+
+/// Refuses grants of rcc's own directories: the agent would write its own policy, approvals and audit log.
+fn refuse_own(own: &[PathBuf], policy: &Policy, facts: &HostFacts) -> Result<(), CliError> {
+    let mut named = policy
+        .files
+        .readonly
+        .iter()
+        .chain(&policy.files.rw)
+        .map(|path| Path::new(path.value.as_str()));
+    let granted = named.find_map(|named| {
+        let (real, _) = facts.resolved.get(named)?;
+        let own = own
+            .iter()
+            .find(|own| own.starts_with(real) || real.starts_with(own))?;
+        Some((named, own))
+    });
+    match granted {
+        None => Ok(()),
+        Some((named, own)) => {
+            let error = OwnDirectory {
+                path: named.to_owned(),
+                own: own.clone(),
+            };
+            Err(CliError::new(Kind::Denied, error)
+                .hint("grant what the agent needs in it, path by path"))
+        }
+    }
+}
+
+/// A grant that holds rcc's own files.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot grant {}: rcc keeps its own files in {}",
+    rcc_plan::escape(path),
+    rcc_plan::escape(own)
+)]
+struct OwnDirectory {
+    path: PathBuf,
+    own: PathBuf,
+}
+
 /// Names in the project that the host would execute or trust later, parents before children.
 pub(crate) fn protected_names(project: &Project, preset: Option<&AgentPreset>) -> Vec<PathBuf> {
     let git = git_layout(project.directory.as_fd());
     let mut names = git.pointers;
+    names.extend(RULE_FILES.map(PathBuf::from));
     for name in PROTECTED_NAMES
         .iter()
         .filter(|name| name.class == ProtectedClass::ReadOnly)

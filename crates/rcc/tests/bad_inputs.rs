@@ -320,6 +320,42 @@ fn paths_and_variables() {
 }
 
 #[test]
+fn grants_of_what_is_rccs_own() {
+    for (name, path) in [
+        ("rw-config", "../.config"),
+        ("rw-state", "../.local/state/rcc/trust"),
+        ("ro-data", "../.local/share"),
+    ] {
+        case(
+            name,
+            &[
+                "run",
+                if name == "ro-data" { "--ro" } else { "--rw" },
+                path,
+                "true",
+            ],
+            |world| {
+                std::fs::create_dir_all(world.project().join(path)).unwrap();
+            },
+        );
+    }
+}
+
+#[test]
+fn rule_files_that_an_agent_can_change() {
+    case("user-rules-in-project", &["run", "true"], |world| {
+        let rules = world.file("project/hosts.conf", "example.com\n");
+        world.file(
+            ".config/rcc/config.toml",
+            format!(
+                "version = 1\n[network]\nallow_files = [\"{}\"]\n",
+                rules.display()
+            ),
+        );
+    });
+}
+
+#[test]
 fn grants_that_leave_the_project_through_a_link() {
     case("rw-escape", &["run", "--rw", "data", "true"], |world| {
         world.file("keys/id", "");

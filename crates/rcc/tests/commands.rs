@@ -235,6 +235,25 @@ fn the_plan_protects_what_the_host_would_execute() {
 }
 
 #[test]
+fn rule_files_in_the_project_are_protected() {
+    let world = World::new();
+    world.file("project/allowed-hosts.conf", "");
+    world.file("project/ci/hosts.conf", "example.com\n");
+    let plan = plan(&world, &["-a", "ci/hosts.conf"]);
+    for name in ["allowed-hosts.conf", "ci/hosts.conf"] {
+        assert_eq!(steps(&plan, &world.project().join(name)).len(), 1, "{name}");
+    }
+    // Rules beside the user's configuration count as the user's.
+    world.file(
+        ".config/rcc/config.toml",
+        "version = 1\n[network]\nallow_files = [\"mine.conf\"]\n",
+    );
+    world.file(".config/rcc/mine.conf", "example.net\n");
+    assert_eq!(why(&world, &[], "example.net:443").0, Some(0));
+    assert_eq!(why(&world, &[], "example.com:443").0, Some(1));
+}
+
+#[test]
 fn showing_a_plan_changes_nothing() {
     let world = World::new();
     plan(&world, &["--rw", "/usr/share"]);

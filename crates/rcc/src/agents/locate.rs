@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::install::Installed;
 
 /// Where every sandbox sees the host's programs.
-const VISIBLE: [&str; 9] = [
+pub(crate) const VISIBLE: [&str; 9] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/nix", "/gnu", "/lib32",
 ];
 
