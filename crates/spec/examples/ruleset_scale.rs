@@ -3,6 +3,7 @@
 //! `cargo run --release -p rcc-spec --example ruleset_scale`. The bars: verdict at most twice as long, load within one
 //! second, 200 MiB of memory. Questions are in random order, so that caches do not flatter the large set.
 #![forbid(unsafe_code)]
+#![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,

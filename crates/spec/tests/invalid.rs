@@ -4,6 +4,8 @@
 //! causes, `# hint:` what to do (left out when the message says it all). A file whose name begins with `admin-` is read
 //! as the administrator's, `preset-` as a preset, others as a project's.
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
