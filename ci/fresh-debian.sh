@@ -9,6 +9,7 @@
 # of its own: nothing of it is seen by, or left on, the machine but the cache of the two archives.
 #
 # Environment: RCC_FRESH_CACHE  where the archives are kept (default ~/.cache/rcc-fresh)
+#              RCC_FRESH_AGENTS a directory with npm's node_modules, for the tests of real agents (default: none)
 #              RCC_FRESH_TARGET a directory for cargo's output that outlives the run (default: none, a clean build)
 # shellcheck disable=SC2016 # single quotes are meant: another shell, apt or awk expands
 set -Eeuo pipefail
@@ -67,16 +68,18 @@ commands() {
 
 # inside ROOT ACCOUNT COMMAND: types a command line in the clone, as the account, in the system at ROOT.
 inside() {
-	local root=$1 who=$2 command=$3 home=/root owner
+	local root=$1 who=$2 command=$3 home=/root owner require
 	[[ $who == root ]] || home=/home/$who
 	say "$who: $command"
+	require=$(ci/required.sh "$who")
+	[[ -n ${RCC_FRESH_AGENTS:-} ]] || require=${require/,claude-code/}
 	# By number: inside and outside need not agree on names.
 	owner=$(awk -F: -v who="$who" '$1 == who { print $3 ":" $4 }' "$root/etc/passwd")
 	chown -R --no-dereference "$owner" "$work/src" "$work/cargo-home" "$target"
-	WORK=$work SYSROOT=$sysroot TREE=$inside TARGET=$target \
+	WORK=$work SYSROOT=$sysroot TREE=$inside TARGET=$target AGENTS=${RCC_FRESH_AGENTS:-} \
 		timeout --kill-after=10 2400 ci/inside-root.sh "$root" \
 		env --ignore-environment HOME="$home" USER="$who" LOGNAME="$who" LC_ALL=C.UTF-8 TERM=dumb \
-		RCC_TEST_REQUIRE="$(ci/required.sh "$who")" \
+		RCC_TEST_REQUIRE="$require" RCC_TEST_CLAUDE=/opt/agents/node_modules/.bin/claude \
 		CARGO_HOME=/opt/cargo-home CARGO_NET_OFFLINE=true CARGO_TERM_COLOR=never \
 		PATH=/opt/rust/bin:/usr/local/bin:/usr/bin:/bin \
 		setpriv --reuid "$who" --regid "$who" --init-groups --inh-caps=-all \

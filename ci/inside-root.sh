@@ -3,8 +3,8 @@
 #
 # By pivot_root, not chroot: a process below a chroot may not create user namespaces, which is what rcc is about.
 # The command sees its own processes, a loopback interface and no other, and a small /dev. From fresh-debian.sh it
-# gets, by variables, the toolchain (SYSROOT, read-only), cargo's home (WORK), and the clone and cargo's
-# output (TREE, TARGET).
+# gets, by variables, the toolchain (SYSROOT, read-only), cargo's home (WORK), the clone and cargo's
+# output (TREE, TARGET), and agents from npm (AGENTS, read-only, may be empty).
 set -Eeuo pipefail
 
 if [[ ${1:-} != --stage2 ]]; then
@@ -41,6 +41,11 @@ mount -o remount,bind,ro "$root/opt/rust"
 mount --bind "$WORK/cargo-home" "$root/opt/cargo-home"
 mount --bind "$WORK/src" "$root$TREE"
 mount --bind "$TARGET" "$root$TREE/target"
+if [[ -n $AGENTS ]]; then
+	mkdir -p "$root/opt/agents"
+	mount --bind "$AGENTS" "$root/opt/agents"
+	mount -o remount,bind,ro "$root/opt/agents"
+fi
 ip link set lo up 2>/dev/null || :
 cd "$root"
 pivot_root . mnt

@@ -5,5 +5,5 @@ set -Eeuo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 own=not-root
 [[ ${1:?usage: required.sh ACCOUNT} == root ]] && own=root,unprivileged-user
-printf '%s,userns' "$own"
+printf '%s,userns,claude-code' "$own"
 awk '($1 == "build" || $1 == "test") && $3 != "-" { printf ",%s", $3 }' packages.txt

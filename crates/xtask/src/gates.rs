@@ -10,6 +10,7 @@ mod files;
 mod generated;
 mod hygiene;
 mod toolchain;
+mod tools;
 mod unsafety;
 
 use std::{process::ExitCode, time::Instant};
@@ -67,6 +68,10 @@ const GATES: &[Gate] = &[
     Gate {
         name: "hygiene",
         run: hygiene::check,
+    },
+    Gate {
+        name: "tools",
+        run: tools::check,
     },
     Gate {
         name: "deny",

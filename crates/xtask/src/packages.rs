@@ -9,8 +9,8 @@ use crate::{process, workspace::Workspace};
 pub(crate) struct Package {
     /// Debian's name.
     pub(crate) name: String,
-    /// The program that shows that it is here; none where the package has no program of its own.
-    program: Option<String>,
+    /// Its programs that matter; none where the package is judged by itself. The first shows that it is here.
+    pub(crate) programs: Vec<String>,
     /// What it is used for.
     pub(crate) reason: String,
 }
@@ -18,8 +18,8 @@ pub(crate) struct Package {
 impl Package {
     /// True when its program is not on PATH.
     pub(crate) fn is_missing(&self) -> bool {
-        self.program
-            .as_ref()
+        self.programs
+            .first()
             .is_some_and(|name| process::find_program(name).is_none())
     }
 }
@@ -40,7 +40,11 @@ fn parse(text: &str) -> Result<Vec<Package>> {
             [] => {}
             ["build" | "test", name, program] => packages.push(Package {
                 name: name.to_owned(),
-                program: (program != "-").then(|| program.to_owned()),
+                programs: program
+                    .split(',')
+                    .filter(|name| *name != "-")
+                    .map(str::to_owned)
+                    .collect(),
                 reason: reason.trim().to_owned(),
             }),
             _ => bail!("line {}: not `build|test PACKAGE COMMAND # why`", index + 1),
@@ -56,16 +60,16 @@ mod tests {
     #[test]
     fn entries_are_read_and_faults_are_told() {
         let packages =
-            parse("# head\n\nbuild gcc cc # links\ntest python3-venv -   # venv\n").unwrap();
+            parse("# head\n\nbuild gcc cc,ld # links\ntest python3-venv -   # venv\n").unwrap();
         assert_eq!(
             packages[0],
             Package {
                 name: "gcc".into(),
-                program: Some("cc".into()),
+                programs: vec!["cc".into(), "ld".into()],
                 reason: "links".into()
             }
         );
-        assert_eq!(packages[1].program, None);
+        assert!(packages[1].programs.is_empty());
         assert!(
             parse("tset curl curl # typo")
                 .unwrap_err()
