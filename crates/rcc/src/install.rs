@@ -217,7 +217,10 @@ pub(crate) fn install(
     let platform = platform();
     let mut native = Vec::new();
     for (dependency, requirement) in &main.optional_dependencies {
-        if !dependency.ends_with(&platform) {
+        // A wrapper without a platform in its name is of use only with the package for this one.
+        let with_platform = format!("{dependency}{platform}");
+        let is_wrapper = main.optional_dependencies.contains_key(&with_platform);
+        if !dependency.ends_with(&platform) && !is_wrapper {
             continue;
         }
         let exact = alias_target(dependency, requirement);

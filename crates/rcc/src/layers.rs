@@ -27,6 +27,10 @@ pub(crate) const PROJECT_FILE: &str = "rcc.toml";
 const POLICY_LIMIT_BYTES: usize = 256 << 10;
 /// Most text of a project that is approved as a whole, in bytes.
 const APPROVED_LIMIT_BYTES: usize = 1 << 20;
+/// Most pairs of rules that are compared to tell a widening; beyond it every change is one.
+const COMPARED_PAIRS_LIMIT: usize = 20_000_000;
+/// Most widenings that a refusal without a terminal names.
+const WIDENINGS_SHOWN: usize = 5;
 /// Stands between the files in an approved text.
 const SEPARATOR: char = '\0';
 /// Largest rule file, in bytes; a million rules fit.
@@ -59,8 +63,11 @@ pub(crate) enum LayerError {
     /// The project's policy was not approved.
     #[error("the policy {} is not approved", rcc_plan::escape(path))]
     Unapproved { path: PathBuf },
-    /// The project's policy is another than the approved one.
-    #[error("the policy {} changed since it was approved", rcc_plan::escape(path))]
+    /// The project's policy allows more than the approved one.
+    #[error(
+        "the policy {} allows more than what was approved",
+        rcc_plan::escape(path)
+    )]
     Changed { path: PathBuf },
     /// The project's policy and its rule files are larger than people can approve.
     #[error(
@@ -103,20 +110,42 @@ pub(crate) fn load(
     let admin = file_layer(context, project, &admin, LayerKind::Admin, &[0])?;
     let user = context.directories.config.join("config.toml");
     let user = file_layer(context, project, &user, LayerKind::User, &[0, uid])?;
-    let project_layer = match project_policy(context, project)? {
-        Some(policy) => {
-            approve(context, project, &policy, unapproved)?;
-            policy.layer
-        }
-        None => PolicyLayer::default(),
-    };
     let flags = flags::layer(context, flags)?;
-    Ok(merge(Layers {
+    let mut layers = Layers {
         admin,
         user,
-        project: project_layer,
+        project: PolicyLayer::default(),
         flags,
-    }))
+    };
+    if let Some(policy) = project_policy(context, project)? {
+        approve(context, project, &policy, &layers, unapproved)?;
+        layers.project = policy.layer;
+    }
+    Ok(merge(layers))
+}
+
+/// What the new layer allows that the approved one did not, with the other layers as they are. The flags may be others
+/// next time, so it counts with them and without them.
+fn widenings(others: &Layers, new: &PolicyLayer, approved: &PolicyLayer) -> Vec<String> {
+    if new.allow.len().saturating_mul(approved.allow.len()) > COMPARED_PAIRS_LIMIT {
+        return vec!["do what cannot be compared, because the rules are too many".to_owned()];
+    }
+    let with = |project: &PolicyLayer, flags: &PolicyLayer| {
+        merge(Layers {
+            project: project.clone(),
+            flags: flags.clone(),
+            ..others.clone()
+        })
+    };
+    let mut found = Vec::new();
+    for flags in [&PolicyLayer::default(), &others.flags] {
+        for sentence in with(new, flags).widenings(&with(approved, flags)) {
+            if !found.contains(&sentence) {
+                found.push(sentence);
+            }
+        }
+    }
+    found
 }
 
 /// Reads `rcc.toml` of the project, if there is one.
@@ -181,6 +210,7 @@ fn approve(
     context: &Context,
     project: &Project,
     policy: &ProjectPolicy,
+    others: &Layers,
     unapproved: Unapproved,
 ) -> Result<(), CliError> {
     let store = context.trust();
@@ -198,6 +228,10 @@ fn approve(
         Approval::Approved => return Ok(()),
         Approval::Changed { approved } => {
             before = approved_layer(&approved);
+            let narrower = |before| widenings(others, &policy.layer, before).is_empty();
+            if before.as_ref().is_some_and(narrower) {
+                return Ok(());
+            }
             LayerError::Changed {
                 path: policy.path.clone(),
             }
@@ -206,6 +240,9 @@ fn approve(
             path: policy.path.clone(),
         },
     };
+    let wider = before
+        .as_ref()
+        .map(|before| widenings(others, &policy.layer, before));
     match unapproved {
         Unapproved::Warn => {
             output::warn(&format!("{error}; no run uses it before `rcc trust`"));
@@ -213,7 +250,8 @@ fn approve(
         }
         Unapproved::Ask if output::can_ask() => {
             output::note(&error.to_string());
-            output::say(&render::sentences(&policy.layer, before.as_ref()));
+            let sentences = render::sentences(&policy.layer, before.as_ref(), wider.as_deref());
+            output::say(&sentences);
             if output::confirm("Approve this policy for this project?") {
                 store.approve(&project.root, &policy.text).map_err(trust)
             } else {
@@ -221,7 +259,23 @@ fn approve(
             }
         }
         Unapproved::Ask => {
-            Err(CliError::new(Kind::Denied, error).hint("read it, then approve it with: rcc trust"))
+            let mut error = CliError::new(Kind::Denied, error);
+            if let Some(wider) = wider {
+                let more = wider.len().saturating_sub(WIDENINGS_SHOWN);
+                let more = if more == 0 {
+                    String::new()
+                } else {
+                    format!("; and {more} more")
+                };
+                let shown = wider
+                    .get(..WIDENINGS_SHOWN.min(wider.len()))
+                    .unwrap_or_default();
+                error = error.hint(format!(
+                    "it would also let an agent {}{more}",
+                    shown.join("; ")
+                ));
+            }
+            Err(error.hint("read it, then approve it with: rcc trust"))
         }
     }
 }

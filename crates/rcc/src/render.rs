@@ -15,7 +15,11 @@ const LIST_LIMIT: usize = 40;
 ///
 /// Whoever wrote the policy may want something to be overlooked: only rules for names are ever counted instead of shown,
 /// and everything else stands before them.
-pub(crate) fn sentences(layer: &PolicyLayer, before: Option<&PolicyLayer>) -> String {
+pub(crate) fn sentences(
+    layer: &PolicyLayer,
+    before: Option<&PolicyLayer>,
+    wider: Option<&[String]>,
+) -> String {
     let (general, names) = said(layer);
     let old = before.map(said);
     let is_new = |sentence: &String| {
@@ -27,7 +31,15 @@ pub(crate) fn sentences(layer: &PolicyLayer, before: Option<&PolicyLayer>) -> St
         let mark = if is_new(sentence) { "+" } else { "-" };
         format!("  {mark} {}\n", rcc_plan::escape(sentence))
     };
-    let mut out: String = general.iter().map(mark).collect();
+    // A lifted restriction is no sentence of the policy itself.
+    let lifted = wider
+        .into_iter()
+        .flatten()
+        .filter(|sentence| !general.contains(sentence) && !names.contains(sentence));
+    let mut out: String = lifted
+        .map(|sentence| format!("  + {}\n", rcc_plan::escape(sentence)))
+        .collect();
+    out.extend(general.iter().map(mark));
     let (new, kept): (Vec<_>, Vec<_>) = names.iter().partition(|sentence| is_new(sentence));
     for sentence in new.iter().chain(&kept).take(LIST_LIMIT) {
         out.push_str(&mark(sentence));
@@ -337,7 +349,7 @@ mod tests {
             "[network]\nallow = [{}, \"10.0.0.0/8\"]\n[files]\nrw = [\"~/.ssh\"]\n[hardening]\ndangerously_without_landlock = true\n",
             names.join(", ")
         );
-        let shown = sentences(&layer(&text), None);
+        let shown = sentences(&layer(&text), None, None);
         for wanted in [
             "the network 10.0.0.0/8",
             "read and write ~/.ssh",
@@ -353,8 +365,13 @@ mod tests {
         let before = layer("[network]\nallow = [\"a.example\", \"b.example\"]\n");
         let now =
             layer("[network]\nallow = [\"a.example\", \"c.example\"]\n[files]\nrw = [\"~/x\"]\n");
-        let shown = sentences(&now, Some(&before));
+        let shown = sentences(
+            &now,
+            Some(&before),
+            Some(&["see .env, which was hidden".to_owned()]),
+        );
         for line in [
+            "  + see .env, which was hidden",
             "  + read and write ~/x",
             "  + reach c.example",
             "  - reach a.example",

@@ -188,7 +188,7 @@ fn trust() {
         drop(world.policy("version = 1\n"))
     });
     case("policy-changed", &["run", "true"], |world| {
-        approved(world, "version = 1\n");
+        approved(world, "version = 1\n[network]\nmode = \"none\"\n");
         world.policy("version = 1\n[network]\nmode = \"internet\"\n");
     });
     case("rules-changed", &["run", "true"], |world| {

@@ -110,6 +110,40 @@ fn an_approval_counts_for_one_text_and_one_place() {
 }
 
 #[test]
+fn only_a_wider_policy_needs_another_approval() {
+    let world = World::new();
+    world.policy("version = 1\n[network]\nallow = [\"*.example.com\"]\n[files]\nrw = [\"~/x\"]\nhidden = [\".env\"]\n");
+    output(&mut world.rcc(["trust", "--yes"]));
+    let warned = |policy: &str, flags: &[&str]| {
+        world.policy(policy);
+        let arguments = flags
+            .iter()
+            .copied()
+            .chain(["plan", "--why", "example.net:443"]);
+        let said = world.rcc(arguments).output().unwrap().stderr;
+        String::from_utf8(said).unwrap().contains("allows more")
+    };
+    for narrower in [
+        "version = 1\n[network]\nallow = [\"a.example.com\"]\n[files]\nrw = [\"~/x/y\"]\nhidden = [\".env\"]\n",
+        "version = 1\n[network]\nmode = \"none\"\n[files]\nhidden = [\".env\", \"keys\"]\n",
+    ] {
+        assert!(!warned(narrower, &[]), "{narrower}");
+    }
+    for wider in [
+        "version = 1\n[network]\nallow = [\"example.com\"]\n[files]\nhidden = [\".env\"]\n",
+        "version = 1\n[network]\nmode = \"internet\"\n[files]\nhidden = [\".env\"]\n",
+        "version = 1\n[network]\nmode = \"none\"\n",
+        "version = 1\n[network]\nmode = \"none\"\n[files]\nreadonly = [\"~/z\"]\nhidden = [\".env\"]\n",
+    ] {
+        assert!(warned(wider, &[]), "{wider}");
+    }
+    // A mode that closes everything does not hide rules that a flag would open.
+    let behind_none = "version = 1\n[network]\nmode = \"none\"\nallow = [\"example.net\"]\n[files]\nhidden = [\".env\"]\n";
+    assert!(!warned(behind_none, &[]));
+    assert!(warned(behind_none, &["--network", "allowlist"]));
+}
+
+#[test]
 fn layers_override_each_other_in_order() {
     let world = World::new();
     let question = "example.org:443";

@@ -65,7 +65,7 @@ pub(crate) fn run(args: TrustArgs) -> Result<u8, CliError> {
         Approval::Unknown => None,
     };
     output::note(&format!("{} lets an agent", rcc_plan::escape(&policy.path)));
-    output::say(&render::sentences(&policy.layer, before.as_ref()));
+    output::say(&render::sentences(&policy.layer, before.as_ref(), None));
     if !args.yes && !(output::can_ask() && output::confirm("Approve this policy for this project?"))
     {
         let error = CliError::new(
