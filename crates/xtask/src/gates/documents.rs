@@ -6,6 +6,7 @@
 mod cli;
 mod markdown;
 mod policy_keys;
+mod variables;
 
 use std::{
     collections::BTreeSet,
@@ -84,6 +85,7 @@ pub(super) fn check(workspace: &Workspace) -> Result<Report> {
         }
     }
     policy_keys::check(workspace, &mut report)?;
+    variables::check(workspace, &mut report)?;
     report.note(format!("{paths} paths and {commands} commands named"));
     Ok(report)
 }

@@ -42,13 +42,21 @@ pub(super) fn check(workspace: &Workspace) -> Result<Report> {
             continue;
         };
         for (index, line) in text.lines().enumerate() {
-            if let Some(word) = banned.iter().find(|word| line.contains(word.as_str())) {
+            if let Some(word) = banned.iter().find(|word| names(line, word)) {
                 report.problem(format!("{}:{}: names `{word}`", path.display(), index + 1));
             }
         }
     }
     report.note(format!("{} words looked for", banned.len()));
     Ok(report)
+}
+
+/// True when the line has the word; a path counts only from the root, not as the tail of a longer one.
+fn names(line: &str, word: &str) -> bool {
+    let longer = |before: char| before.is_alphanumeric() || "._-}~".contains(before);
+    line.match_indices(word).any(|(at, _)| {
+        !(word.starts_with('/') && line[..at].chars().next_back().is_some_and(longer))
+    })
 }
 
 /// The fixed words, and those read from this machine's own settings.
@@ -102,5 +110,12 @@ mod tests {
             hosts_in(text).collect::<Vec<_>>(),
             ["mirror.example.com", "198.51.100.7"]
         );
+    }
+
+    #[test]
+    fn a_path_counts_from_the_root_only() {
+        assert!(names("see /some/place/x", "/some/") && names("(\"/some/x\")", "/some/"));
+        assert!(!names("{outside}/some/x", "/some/") && !names("a/some/x", "/some/"));
+        assert!(names("at www.mirror.example.com", "mirror.example.com"));
     }
 }
