@@ -158,14 +158,10 @@ fn crates_named(workspace: &Workspace, page: &Page, report: &mut Report) -> Resu
 
 /// Every row of the barrier table names at least one test, and every named test exists.
 fn barriers(workspace: &Workspace, page: &Page, report: &mut Report) -> Result<()> {
-    let mut tests = BTreeSet::new();
-    for path in workspace.rust_files()? {
-        let code = rust_source::code_only(&workspace.read(&path)?.unwrap_or_default());
-        tests.extend(rust_source::test_functions(&code));
-    }
+    let tests = Tests::read(workspace)?;
     let (mut rows, mut pending) = (0_usize, 0_usize);
     for line in &page.lines {
-        let Some(cells) = barrier_cells(page, line) else {
+        let Some(cell) = barrier_cell(page, line) else {
             continue;
         };
         rows += 1;
@@ -173,21 +169,18 @@ fn barriers(workspace: &Workspace, page: &Page, report: &mut Report) -> Result<(
             pending += 1;
             continue;
         }
-        let named = markdown::code_spans(cells);
+        let named = markdown::code_spans(cell);
         if named.is_empty() {
             report.problem(format!(
                 "THREAT-MODEL.md:{}: a barrier without a test",
                 line.number
             ));
         }
-        for name in named {
-            let function = name.rsplit("::").next().unwrap_or(&name);
-            if !tests.contains(function) {
-                report.problem(format!(
-                    "THREAT-MODEL.md:{}: there is no test `{name}`",
-                    line.number
-                ));
-            }
+        for name in named.iter().filter(|name| !tests.has(name)) {
+            report.problem(format!(
+                "THREAT-MODEL.md:{}: there is no test `{name}`",
+                line.number
+            ));
         }
     }
     if rows == 0 {
@@ -195,13 +188,45 @@ fn barriers(workspace: &Workspace, page: &Page, report: &mut Report) -> Result<(
     }
     report.note(format!(
         "{rows} barriers, {pending} of them marked as not yet there; {} tests in the tree",
-        tests.len()
+        tests.0.len()
     ));
     Ok(())
 }
 
+/// Every test function, with the names of the file and directories that it stands in.
+struct Tests(Vec<(String, BTreeSet<String>)>);
+
+impl Tests {
+    fn read(workspace: &Workspace) -> Result<Self> {
+        let mut tests = Vec::new();
+        for path in workspace.rust_files()? {
+            let places: BTreeSet<String> = path
+                .with_extension("")
+                .components()
+                .map(|part| part.as_os_str().to_string_lossy().into_owned())
+                .collect();
+            let code = rust_source::code_only(&workspace.read(&path)?.unwrap_or_default());
+            tests.extend(
+                rust_source::test_functions(&code)
+                    .into_iter()
+                    .map(|name| (name, places.clone())),
+            );
+        }
+        Ok(Self(tests))
+    }
+
+    /// True for `name`, and for `file::name` when the test stands in a file or directory of that name.
+    fn has(&self, path: &str) -> bool {
+        let mut parts: Vec<&str> = path.split("::").collect();
+        let function = parts.pop().unwrap_or_default();
+        self.0.iter().any(|(name, places)| {
+            name == function && parts.iter().all(|part| places.contains(*part))
+        })
+    }
+}
+
 /// The last cell of a body row of a table whose last column is headed `Test`.
-fn barrier_cells<'a>(page: &Page, line: &'a Line) -> Option<&'a str> {
+fn barrier_cell<'a>(page: &Page, line: &'a Line) -> Option<&'a str> {
     let last = |text: &'a str| {
         text.trim()
             .strip_prefix('|')?
@@ -255,8 +280,20 @@ mod tests {
         let cells: Vec<&str> = page
             .lines
             .iter()
-            .filter_map(|line| barrier_cells(&page, line))
+            .filter_map(|line| barrier_cell(&page, line))
             .collect();
         assert_eq!(cells, ["`t::one`"]);
+    }
+
+    #[test]
+    fn a_test_is_known_by_its_name_and_place() {
+        let places = ["crates", "rcc", "tests", "attacks", "reading"].map(str::to_owned);
+        let tests = Tests(vec![("by_dotdot".to_owned(), places.into())]);
+        assert!(
+            tests.has("by_dotdot")
+                && tests.has("reading::by_dotdot")
+                && tests.has("attacks::reading::by_dotdot")
+        );
+        assert!(!tests.has("writing::by_dotdot") && !tests.has("by_dot"));
     }
 }
