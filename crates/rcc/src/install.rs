@@ -7,21 +7,22 @@
 
 mod archive;
 mod integrity;
+mod names;
 mod npm;
+mod place;
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rcc_host::{DirectoryError, open_private};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
-use serde::Deserialize;
 
 use archive::ArchiveError;
 use integrity::IntegrityError;
+use names::{alias_target, is_exact, is_package, is_version, order, platform};
 use npm::{Announcement, Npm, NpmError};
+use place::Place;
 
 use crate::output;
 
@@ -106,29 +107,6 @@ pub(crate) enum InstallError {
         #[source]
         source: serde_json::Error,
     },
-}
-
-/// The parts of `package.json` that matter.
-#[derive(Debug, Deserialize)]
-struct Manifest {
-    #[serde(default)]
-    bin: Bin,
-    #[serde(default)]
-    scripts: BTreeMap<String, String>,
-}
-
-/// `bin` is a path, or a table of commands and paths.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Bin {
-    One(String),
-    Many(BTreeMap<String, String>),
-}
-
-impl Default for Bin {
-    fn default() -> Self {
-        Self::Many(BTreeMap::new())
-    }
 }
 
 /// Finds the newest installed version of an agent.
@@ -327,167 +305,6 @@ impl Fetch<'_> {
     }
 }
 
-/// Making the program reachable as `bin/<command>`.
-struct Place<'a> {
-    tree: &'a Path,
-    modules: &'a Path,
-    package: &'a str,
-    command: &'a str,
-}
-
-impl Place<'_> {
-    fn program(&self, native: &[String], platform: &str) -> Result<(), InstallError> {
-        let root = self.modules.join(self.package);
-        let path = root.join("package.json");
-        let mut text = Vec::new();
-        File::open(&path)
-            .and_then(|file| file.take(1 << 20).read_to_end(&mut text))
-            .map_err(at(&path))?;
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|source| InstallError::Manifest {
-                package: self.package.to_owned(),
-                source,
-            })?;
-        let missing = || InstallError::Program {
-            package: self.package.to_owned(),
-            command: self.command.to_owned(),
-        };
-        let entry = match &manifest.bin {
-            Bin::One(path) => Some(path),
-            Bin::Many(table) => table.get(self.command),
-        };
-        let entry = entry
-            .and_then(|entry| inside(Path::new(entry)))
-            .ok_or_else(missing)?;
-        let program = root.join(&entry);
-        // A package with an install script ships a placeholder and lets the script link the native program over it.
-        if manifest.scripts.contains_key("postinstall") {
-            let found = native
-                .iter()
-                .flat_map(|package| {
-                    ["", "bin"]
-                        .map(|below| self.modules.join(package).join(below).join(self.command))
-                })
-                .find(|candidate| is_elf(candidate))
-                .ok_or_else(|| InstallError::Platform {
-                    package: self.package.to_owned(),
-                    platform: platform.trim_start_matches('-').to_owned(),
-                })?;
-            if program.symlink_metadata().is_ok() {
-                std::fs::remove_file(&program).map_err(at(&program))?;
-            }
-            std::fs::hard_link(&found, &program).map_err(at(&program))?;
-        }
-        if !program.is_file() {
-            return Err(missing());
-        }
-        make_executable(&program)?;
-        let bin = self.tree.join("bin");
-        std::fs::create_dir(&bin).map_err(at(&bin))?;
-        let link = bin.join(self.command);
-        let text = Path::new("..")
-            .join("node_modules")
-            .join(self.package)
-            .join(&entry);
-        std::os::unix::fs::symlink(text, &link).map_err(at(&link))
-    }
-}
-
-fn make_executable(path: &Path) -> Result<(), InstallError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(path)
-        .map_err(at(path))?
-        .permissions()
-        .mode();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | 0o555)).map_err(at(path))
-}
-
-/// The relative path of a manifest if it stays inside the package.
-fn inside(path: &Path) -> Option<PathBuf> {
-    let mut clean = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::Normal(part) => clean.push(part),
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
-        }
-    }
-    (!clean.as_os_str().is_empty()).then_some(clean)
-}
-
-fn is_elf(path: &Path) -> bool {
-    let mut magic = [0_u8; 4];
-    File::open(path)
-        .and_then(|mut file| file.read_exact(&mut magic))
-        .is_ok()
-        && magic == *b"\x7fELF"
-}
-
-/// Ending of the names of packages for this platform, as npm spells it: `-linux-x64`, `-linux-arm64-musl`.
-fn platform() -> String {
-    let cpu = match std::env::consts::ARCH {
-        "x86_64" => "x64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let musl_only = Path::new("/lib").read_dir().is_ok_and(|mut entries| {
-        entries.any(|entry| {
-            entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("ld-musl-"))
-        })
-    }) && !Path::new("/lib64/ld-linux-x86-64.so.2").exists()
-        && !Path::new("/lib/ld-linux-aarch64.so.1").exists();
-    format!("-linux-{cpu}{}", if musl_only { "-musl" } else { "" })
-}
-
-/// `NAME@VERSION` of a dependency; `npm:OTHER@VERSION` is an alias for another package.
-fn alias_target(name: &str, requirement: &str) -> String {
-    match requirement.strip_prefix("npm:") {
-        Some(other) => other.to_owned(),
-        None => format!("{name}@{requirement}"),
-    }
-}
-
-/// A package with an exact version: ranges would let the registry choose something that was not announced.
-fn is_exact(text: &str) -> bool {
-    text.rsplit_once('@')
-        .is_some_and(|(name, version)| is_package(name) && is_version(version))
-}
-
-/// Names of npm packages, as far as agents use them: `[@scope/]name` in lower case.
-fn is_package(text: &str) -> bool {
-    let part = |text: &str| {
-        text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
-            && text.bytes().all(|byte| {
-                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)
-            })
-    };
-    let (scope, name) = match text.strip_prefix('@').map(|rest| rest.split_once('/')) {
-        Some(Some((scope, name))) => (scope, name),
-        Some(None) => return false,
-        None => ("x", text),
-    };
-    text.len() <= 214 && part(scope) && part(name)
-}
-
-/// Semantic versions, which are also file names.
-fn is_version(text: &str) -> bool {
-    text.len() <= 64
-        && text.starts_with(|first: char| first.is_ascii_digit())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte))
-}
-
-/// Sort key of versions: numbers by value, a pre-release before its release.
-fn order(version: &str) -> (Vec<u64>, bool, String) {
-    let (numbers, rest) = version.split_once('-').unwrap_or((version, ""));
-    let numbers = numbers
-        .split(['.', '+'])
-        .map(|part| part.parse().unwrap_or(0))
-        .collect();
-    (numbers, rest.is_empty(), rest.to_owned())
-}
-
 /// Holds off a second install until this one is done.
 fn lock(agents: &Path) -> Result<OwnedFd, InstallError> {
     let path = agents.join(".lock");
@@ -519,6 +336,7 @@ fn write(path: &Path, content: &[u8]) -> Result<(), InstallError> {
     std::fs::write(path, content).map_err(at(path))
 }
 
+/// Adds the path to an error of the operating system.
 fn at(path: &Path) -> impl FnOnce(std::io::Error) -> InstallError + use<> {
     let path = path.to_owned();
     move |source| InstallError::Place { path, source }

@@ -3,16 +3,18 @@
 //! Shared by every command that runs or plans something, so that `rcc plan` shows what a run does. Must not start
 //! anything: that is the engine's part (`run.rs`).
 
+mod program;
+mod protected;
+
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use rcc_host::{ImportError, Project, Question, agent_home, discover, gather, git_layout};
+use rcc_host::{ImportError, Project, Question, agent_home, discover, gather};
 use rcc_plan::{HostFacts, Plan, PlanError, Request, Streams, plan};
-use rcc_spec::{AgentPreset, PROTECTED_NAMES, Policy, ProtectedClass, ProtectedPlace};
+use rcc_spec::{AgentPreset, Policy};
 
-use crate::agents::{self, Consent};
+use crate::agents;
 use crate::cli::RunFlags;
 use crate::context::Context;
 use crate::error::{CliError, Kind};
@@ -20,8 +22,9 @@ use crate::layers::{self, Unapproved};
 use crate::output;
 use crate::record::Record;
 
-/// Names that rule files usually have; in a project they are as telling as `rcc.toml`.
-const RULE_FILES: [&str; 2] = ["allowed-hosts.conf", "network-whitelist.yaml"];
+use program::{Needs, argv, consent};
+pub(crate) use protected::protected_names;
+use protected::{refuse_own, rule_files};
 
 /// What is to be started.
 #[derive(Debug, Clone)]
@@ -198,13 +201,6 @@ fn make(
     }
 }
 
-/// What the program itself adds to the facts.
-#[derive(Debug, Default)]
-struct Needs {
-    toolchains: Vec<rcc_plan::PathToolchain>,
-    path: Vec<PathBuf>,
-}
-
 #[expect(
     clippy::too_many_arguments,
     reason = "one call, every argument of another type"
@@ -269,70 +265,6 @@ fn plan_for(
     Ok((plan, facts))
 }
 
-/// The command line inside.
-fn argv(
-    context: &Context,
-    project: &Project,
-    policy: &Policy,
-    preset: Option<&AgentPreset>,
-    what: What,
-    consent: Consent,
-    needs: &mut Needs,
-) -> Result<Vec<OsString>, CliError> {
-    let program = |needs: &mut Needs, preset: &AgentPreset, consent| {
-        let found = agents::program(context, project, preset, consent)?;
-        needs.toolchains.extend(found.toolchains);
-        needs.path.extend(found.path);
-        Ok::<PathBuf, CliError>(found.program)
-    };
-    match (what, preset) {
-        (What::Agent(arguments), Some(preset)) => {
-            let mut argv = vec![program(needs, preset, consent)?.into_os_string()];
-            argv.extend(
-                policy
-                    .agent
-                    .args
-                    .iter()
-                    .map(|argument| argument.value.clone().into()),
-            );
-            argv.extend(arguments);
-            Ok(argv)
-        }
-        (What::Agent(_), None) => Err(CliError::new(
-            Kind::Internal,
-            "an agent was planned without a preset",
-        )),
-        (What::Shell(arguments), preset) => {
-            // The agent's own environment, so its program should be there; a shell is useful without it too.
-            if let Some(preset) = preset {
-                let _ = program(needs, preset, Consent::Never);
-            }
-            let mut argv = vec![visible_shell(&context.account.user.shell)];
-            argv.extend(arguments);
-            Ok(argv)
-        }
-        (What::Command(argv), _) => Ok(argv),
-    }
-}
-
-/// The caller's shell if every sandbox has it, else the one that every system has.
-fn visible_shell(shell: &Path) -> OsString {
-    let visible = agents::VISIBLE.iter().any(|root| shell.starts_with(root));
-    if visible {
-        shell.into()
-    } else {
-        "/bin/sh".into()
-    }
-}
-
-fn consent(flags: &RunFlags, purpose: Purpose) -> Consent {
-    match purpose {
-        Purpose::Show => Consent::Never,
-        Purpose::Run if flags.yes => Consent::Given,
-        Purpose::Run => Consent::Ask,
-    }
-}
-
 /// Opens the agent home; showing a plan only names it.
 fn open_home(
     context: &Context,
@@ -362,83 +294,6 @@ fn open_home(
         ));
     }
     Ok(path)
-}
-
-/// Rule files of flags that lie in the project: named again by the next run, one that the agent had changed would be the
-/// agent's policy.
-fn rule_files(project: &Project, flags: &RunFlags) -> Vec<PathBuf> {
-    let real = flags
-        .allow_hosts
-        .iter()
-        .filter_map(|path| std::fs::canonicalize(path).ok());
-    real.filter_map(|path| path.strip_prefix(&project.root).ok().map(Path::to_owned))
-        .collect()
-}
-
-/// Refuses grants of rcc's own directories: the agent would write its own policy, approvals and audit log.
-fn refuse_own(own: &[PathBuf], policy: &Policy, facts: &HostFacts) -> Result<(), CliError> {
-    let mut named = policy
-        .files
-        .readonly
-        .iter()
-        .chain(&policy.files.rw)
-        .map(|path| Path::new(path.value.as_str()));
-    let granted = named.find_map(|named| {
-        let (real, _) = facts.resolved.get(named)?;
-        let own = own
-            .iter()
-            .find(|own| own.starts_with(real) || real.starts_with(own))?;
-        Some((named, own))
-    });
-    match granted {
-        None => Ok(()),
-        Some((named, own)) => {
-            let error = OwnDirectory {
-                path: named.to_owned(),
-                own: own.clone(),
-            };
-            Err(CliError::new(Kind::Denied, error)
-                .hint("grant what the agent needs in it, path by path"))
-        }
-    }
-}
-
-/// A grant that holds rcc's own files.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot grant {}: rcc keeps its own files in {}",
-    rcc_plan::escape(path),
-    rcc_plan::escape(own)
-)]
-struct OwnDirectory {
-    path: PathBuf,
-    own: PathBuf,
-}
-
-/// Names in the project that the host would execute or trust later, parents before children.
-pub(crate) fn protected_names(project: &Project, preset: Option<&AgentPreset>) -> Vec<PathBuf> {
-    let git = git_layout(project.directory.as_fd());
-    let mut names = git.pointers;
-    names.extend(RULE_FILES.map(PathBuf::from));
-    for name in PROTECTED_NAMES
-        .iter()
-        .filter(|name| name.class == ProtectedClass::ReadOnly)
-    {
-        let path = name.path.trim_end_matches('/');
-        match name.place {
-            ProtectedPlace::Top | ProtectedPlace::Anywhere => names.push(path.into()),
-            ProtectedPlace::GitDirectory => {
-                names.extend(git.directories.iter().map(|directory| directory.join(path)))
-            }
-        }
-    }
-    let own = preset
-        .into_iter()
-        .flat_map(|preset| &preset.project_protected);
-    names.extend(own.map(|path| PathBuf::from(path.path.relative())));
-    names.sort();
-    names.dedup();
-    names
 }
 
 impl From<ImportError> for CliError {

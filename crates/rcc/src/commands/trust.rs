@@ -66,8 +66,9 @@ pub(crate) fn run(args: TrustArgs) -> Result<u8, CliError> {
     };
     output::note(&format!("{} lets an agent", rcc_plan::escape(&policy.path)));
     output::say(&render::sentences(&policy.layer, before.as_ref(), None));
-    if !args.yes && !(output::can_ask() && output::confirm("Approve this policy for this project?"))
-    {
+    let agreed =
+        args.yes || (output::can_ask() && output::confirm("Approve this policy for this project?"));
+    if !agreed {
         let error = CliError::new(
             Kind::Denied,
             Refusal::NotApproved {

@@ -1,0 +1,95 @@
+//! What the agent must not change: names in the project that the host executes later, and rcc's own directories.
+
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use rcc_host::{Project, git_layout};
+use rcc_plan::HostFacts;
+use rcc_spec::{AgentPreset, PROTECTED_NAMES, Policy, ProtectedClass, ProtectedPlace};
+
+use crate::cli::RunFlags;
+use crate::error::{CliError, Kind};
+
+/// Names that rule files usually have; in a project they are as telling as `rcc.toml`.
+const RULE_FILES: [&str; 2] = ["allowed-hosts.conf", "network-whitelist.yaml"];
+
+/// Rule files of flags that lie in the project: named again by the next run, one that the agent had changed would be the
+/// agent's policy.
+pub(super) fn rule_files(project: &Project, flags: &RunFlags) -> Vec<PathBuf> {
+    let real = flags
+        .allow_hosts
+        .iter()
+        .filter_map(|path| std::fs::canonicalize(path).ok());
+    real.filter_map(|path| path.strip_prefix(&project.root).ok().map(Path::to_owned))
+        .collect()
+}
+
+/// Refuses grants of rcc's own directories: the agent would write its own policy, approvals and audit log.
+pub(super) fn refuse_own(
+    own: &[PathBuf],
+    policy: &Policy,
+    facts: &HostFacts,
+) -> Result<(), CliError> {
+    let mut named = policy
+        .files
+        .readonly
+        .iter()
+        .chain(&policy.files.rw)
+        .map(|path| Path::new(path.value.as_str()));
+    let granted = named.find_map(|named| {
+        let (real, _) = facts.resolved.get(named)?;
+        let own = own
+            .iter()
+            .find(|own| own.starts_with(real) || real.starts_with(own))?;
+        Some((named, own))
+    });
+    match granted {
+        None => Ok(()),
+        Some((named, own)) => {
+            let error = OwnDirectory {
+                path: named.to_owned(),
+                own: own.clone(),
+            };
+            Err(CliError::new(Kind::Denied, error)
+                .hint("grant what the agent needs in it, path by path"))
+        }
+    }
+}
+
+/// A grant that holds rcc's own files.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot grant {}: rcc keeps its own files in {}",
+    rcc_plan::escape(path),
+    rcc_plan::escape(own)
+)]
+struct OwnDirectory {
+    path: PathBuf,
+    own: PathBuf,
+}
+
+/// Names in the project that the host would execute or trust later, parents before children.
+pub(crate) fn protected_names(project: &Project, preset: Option<&AgentPreset>) -> Vec<PathBuf> {
+    let git = git_layout(project.directory.as_fd());
+    let mut names = git.pointers;
+    names.extend(RULE_FILES.map(PathBuf::from));
+    for name in PROTECTED_NAMES
+        .iter()
+        .filter(|name| name.class == ProtectedClass::ReadOnly)
+    {
+        let path = name.path.trim_end_matches('/');
+        match name.place {
+            ProtectedPlace::Top | ProtectedPlace::Anywhere => names.push(path.into()),
+            ProtectedPlace::GitDirectory => {
+                names.extend(git.directories.iter().map(|directory| directory.join(path)))
+            }
+        }
+    }
+    let own = preset
+        .into_iter()
+        .flat_map(|preset| &preset.project_protected);
+    names.extend(own.map(|path| PathBuf::from(path.path.relative())));
+    names.sort();
+    names.dedup();
+    names
+}
