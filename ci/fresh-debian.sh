@@ -108,11 +108,25 @@ fi
 
 mapfile -t readme < <(commands)
 [[ ${#readme[@]} -eq 2 ]] || { echo "fresh-debian: README.md does not begin with two commands" >&2; exit 1; }
-# The user first: root finds what the user built, and the files that root writes are in nobody's way.
+# The user first: root finds what the user built, and the files that root writes are in nobody's way. A failure does
+# not keep the others from being told.
+failures=0
+attempt() {
+	local status
+	set +e
+	(set -e; inside "$@")
+	status=$?
+	set -e
+	if [[ $status -ne 0 ]]; then
+		say "$2: FAILED ($status): $3"
+		failures=$((failures + 1))
+	fi
+}
 for who in "$account" root; do
-	inside "$work/minimal" "$who" "${readme[0]}"
+	attempt "$work/minimal" "$who" "${readme[0]}"
 done
 for who in "$account" root; do
-	inside "$work/full" "$who" "${readme[1]}"
+	attempt "$work/full" "$who" "${readme[1]}"
 done
-say "done"
+say "$failures of 4 commands failed"
+[[ $failures -eq 0 ]]
