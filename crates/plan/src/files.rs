@@ -24,12 +24,15 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 ];
 
 /// Parts of `/proc` through which user id 0 could change the host; read-only.
-const PROC_FROZEN: [&str; 6] =
-    ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/mtrr"];
+const PROC_FROZEN: [&str; 10] = [
+    "/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/mtrr", "/proc/dynamic_debug", "/proc/driver",
+    "/proc/asound", "/proc/pressure",
+];
 
 /// Parts of `/proc` that tell about the host's kernel and other users; covered.
-const PROC_HIDDEN: [&str; 13] = [
+const PROC_HIDDEN: [&str; 18] = [
     "/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/kallsyms", "/proc/kpagecount", "/proc/kpageflags",
+    "/proc/kpagecgroup", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/pagetypeinfo", "/proc/vmcore",
     "/proc/timer_list", "/proc/sched_debug", "/proc/latency_stats", "/proc/acpi", "/proc/scsi", "/proc/config.gz",
 ];
 
