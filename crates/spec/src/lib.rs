@@ -4,7 +4,7 @@
 //! type that cannot hold anything else, and every parser is total: it answers with a value or an error, never a panic.
 //!
 //! The way of a policy: [`parse_toml`] makes a [`PolicyLayer`] of each file, rule files are added with
-//! [`PolicyLayer::add_rules`], [`merge`] makes the [`Policy`], [`Policy::apply_preset`] adds what the agent needs, and
+//! [`PolicyLayer::add_rules`], [`merge()`] makes the [`Policy`], [`Policy::apply_preset`] adds what the agent needs, and
 //! [`RuleSet::compile`] turns its network part into the one thing that says yes or no.
 #![forbid(unsafe_code)]
 

@@ -76,7 +76,7 @@ impl Running {
         self.order(&JobOrder::KillTree);
     }
 
-    /// Writes to a stdin kept open by [`HostCommand::stdin_open`].
+    /// Writes to a stdin kept open by `HostCommand::stdin_open`.
     pub fn write_stdin(&mut self, bytes: &[u8]) {
         let pipe = self.stdin.as_mut().expect("stdin was kept open");
         pipe.write_all(bytes)
