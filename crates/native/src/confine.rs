@@ -4,12 +4,15 @@
 //! Should: run in pid 1 before the agent is forked, so that both are confined alike.
 //! Mustn't: continue after a failed step. There is no recovery after a partial drop: the caller reports and exits.
 
+use std::os::fd::BorrowedFd;
+
 use landlock::{
-    ABI, Access as _, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr,
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
 };
-use rcc_plan::{Grant, Hardening, LandlockRule};
+use rcc_plan::{Grant, Hardening, LandlockRule, Streams};
 use rcc_sys::SysError;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
@@ -20,12 +23,12 @@ use crate::error::NativeError;
 const MOST_CAPABILITIES: u64 = 64;
 
 /// Applies steps 1 to 4.
-pub(crate) fn confine(hardening: &Hardening) -> Result<(), NativeError> {
+pub(crate) fn confine(hardening: &Hardening, streams: Streams) -> Result<(), NativeError> {
     forbid_core_dumps()?;
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges", "prctl(2)"))?;
     if hardening.landlock_abi > 0 {
-        enforce_landlock(hardening)?;
+        enforce_landlock(hardening, streams)?;
     }
     Ok(())
 }
@@ -85,7 +88,7 @@ fn abi(number: u32) -> ABI {
 
 /// Landlock as the second layer: look at and execute everything below `/` of the sandbox, change only what the rules
 /// name, no abstract sockets and no signals across the border.
-fn enforce_landlock(hardening: &Hardening) -> Result<(), NativeError> {
+fn enforce_landlock(hardening: &Hardening, streams: Streams) -> Result<(), NativeError> {
     let abi = abi(hardening.landlock_abi);
     let refused = |source| NativeError::Landlock { source };
     // The plan names the kernel's own ABI, so everything handled here is known to it: anything less is an error.
@@ -102,6 +105,8 @@ fn enforce_landlock(hardening: &Hardening) -> Result<(), NativeError> {
         .map_err(refused)?
         .add_rules(hardening.landlock.iter().filter_map(|rule| grant(rule, abi)))
         .map_err(refused)?
+        .add_rules(stream_rules(streams, abi).into_iter().map(Ok::<_, landlock::RulesetError>))
+        .map_err(refused)?
         .restrict_self()
         .map_err(refused)?;
     if status.ruleset == RulesetStatus::FullyEnforced {
@@ -109,6 +114,36 @@ fn enforce_landlock(hardening: &Hardening) -> Result<(), NativeError> {
     } else {
         Err(NativeError::LandlockWeaker { planned: hardening.landlock_abi })
     }
+}
+
+/// Files and devices that came in as standard streams lie below no granted path, and programs open `/dev/stdin` and
+/// `/dev/stderr` by name: as far as the descriptor itself goes, that is allowed.
+fn stream_rules(streams: Streams, abi: ABI) -> Vec<PathBeneath<BorrowedFd<'static>>> {
+    let all = [
+        (rustix::stdio::stdin(), streams.stdin_terminal),
+        (rustix::stdio::stdout(), streams.stdout_terminal),
+        (rustix::stdio::stderr(), streams.stderr_terminal),
+    ];
+    // The caller's terminal is not the agent's, who has its own.
+    let handed_in = all.into_iter().filter(|(_, is_terminal)| !is_terminal).map(|(stream, _)| stream);
+    handed_in
+        .filter_map(|stream| {
+            let status = rustix::fs::fstat(stream).ok()?;
+            let flags = rustix::fs::fcntl_getfl(stream).ok()?;
+            let mut access = match FileType::from_raw_mode(status.st_mode) {
+                FileType::RegularFile => BitFlags::empty(),
+                FileType::CharacterDevice | FileType::BlockDevice => BitFlags::from(AccessFs::IoctlDev),
+                _ => return None,
+            };
+            if !flags.contains(OFlags::WRONLY) {
+                access |= AccessFs::ReadFile;
+            }
+            if flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
+                access |= AccessFs::WriteFile | AccessFs::Truncate;
+            }
+            Some(PathBeneath::new(stream, access & AccessFs::from_file(abi)))
+        })
+        .collect()
 }
 
 fn grant(rule: &LandlockRule, abi: ABI) -> Option<Result<PathBeneath<PathFd>, landlock::RulesetError>> {

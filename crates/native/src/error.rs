@@ -71,6 +71,23 @@ pub enum NativeError {
         /// Path on the host.
         path: SafeBytes,
     },
+    /// A standard stream that must not be handed in.
+    #[error("cannot hand the {name} to the sandbox: {problem}")]
+    Stream {
+        /// Which stream.
+        name: &'static str,
+        /// Why not.
+        problem: &'static str,
+    },
+    /// A standard stream could not be opened anew.
+    #[error("cannot open the {name} anew for the sandbox")]
+    StreamAnew {
+        /// Which stream.
+        name: &'static str,
+        /// What the kernel answered.
+        #[source]
+        source: SysError,
+    },
     /// A confinement step failed.
     #[error("cannot {step}")]
     Confinement {
@@ -118,6 +135,7 @@ impl NativeError {
                 Some("remove the symbolic link there; rcc follows none in a tree that the agent can write to".to_owned())
             }
             Self::Tree { source, .. } if source.errno == Errno::NOSPC => Some("free space on the file system named above".to_owned()),
+            Self::Stream { .. } | Self::StreamAnew { .. } => Some("pass the content through a pipe: cat FILE | rcc …".to_owned()),
             Self::Landlock { .. } | Self::LandlockWeaker { .. } => Some("run `rcc doctor`".to_owned()),
             _ => None,
         }

@@ -14,6 +14,7 @@ mod relay;
 mod seccomp;
 mod stage;
 mod stage_start;
+mod streams;
 mod tree;
 
 pub use error::NativeError;

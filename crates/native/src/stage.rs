@@ -4,7 +4,7 @@
 //! caller is left in its memory: everything in the agent's pid namespace counts as the agent's. Its numbered steps:
 //!
 //! 1. take the two inherited descriptors, tie its life to the supervisor's
-//! 2. read the plan
+//! 2. read the plan, open the standard streams anew
 //! 3. new session, new session keyring
 //! 4. file tree, pivot, hostname
 //! 5. loopback, when no helper does the network
@@ -36,7 +36,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::error::NativeError;
 use crate::protocol::{Control, Message};
-use crate::{confine, seccomp, tree};
+use crate::{confine, seccomp, streams, tree};
 
 /// Name under which the program is executed as pid 1.
 pub const STAGE_NAME: &str = "rcc-init";
@@ -82,6 +82,8 @@ fn run(control: &Control) -> Result<i32, NativeError> {
         .map_err(system_call("tie pid 1's life to the supervisor", "prctl(2)"))?;
     // Step 2.
     let plan = read_plan()?;
+    // While the host's file tree is in view.
+    streams::open_anew(plan.streams)?;
     // Step 3.
     rustix::process::setsid().map_err(system_call("start a new session", "setsid(2)"))?;
     match join_new_session_keyring() {
@@ -110,7 +112,7 @@ fn run(control: &Control) -> Result<i32, NativeError> {
         _ => return Ok(FAILED),
     }
     // Step 8.
-    confine::confine(&plan.hardening)?;
+    confine::confine(&plan.hardening, plan.streams)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(system_call("close pid 1's memory to others", "prctl(2)"))?;
     let signals = SignalSet::all();
