@@ -7,8 +7,9 @@
 use std::os::fd::BorrowedFd;
 
 use landlock::{
-    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
+    PathFdError, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    path_beneath_rules,
 };
 use rcc_plan::{Grant, Hardening, LandlockRule, Streams};
 use rcc_sys::SysError;
@@ -34,7 +35,10 @@ pub(crate) fn confine(hardening: &Hardening, streams: Streams) -> Result<(), Nat
 }
 
 fn failed(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
-    move |errno| NativeError::Confinement { step, source: SysError::new(call, "", errno) }
+    move |errno| NativeError::Confinement {
+        step,
+        source: SysError::new(call, "", errno),
+    }
 }
 
 /// A core dump would be handed to the host's handler (`core(5)`), outside the sandbox, with content of the agent's
@@ -42,8 +46,14 @@ fn failed(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> Nativ
 fn forbid_core_dumps() -> Result<(), NativeError> {
     let hard = rustix::process::getrlimit(Resource::Core).maximum;
     let limit = Some(hard.map_or(1, |maximum| maximum.min(1)));
-    rustix::process::setrlimit(Resource::Core, Rlimit { current: limit, maximum: limit })
-        .map_err(failed("forbid core dumps", "setrlimit(2)"))
+    rustix::process::setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: limit,
+            maximum: limit,
+        },
+    )
+    .map_err(failed("forbid core dumps", "setrlimit(2)"))
 }
 
 /// Empties every capability set. The secure bits make sure that user id 0 (a root caller) means nothing either.
@@ -53,10 +63,15 @@ fn drop_capabilities() -> Result<(), NativeError> {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
             Ok(()) => {}
             Err(Errno::INVAL) if number > 0 => break,
-            Err(errno) => return Err(failed("empty the capability bounding set", "prctl(2)")(errno)),
+            Err(errno) => {
+                return Err(failed("empty the capability bounding set", "prctl(2)")(
+                    errno,
+                ));
+            }
         }
     }
-    rustix::thread::clear_ambient_capability_set().map_err(failed("clear the ambient capabilities", "prctl(2)"))?;
+    rustix::thread::clear_ambient_capability_set()
+        .map_err(failed("clear the ambient capabilities", "prctl(2)"))?;
     let bits = CapabilitiesSecureBits::NO_ROOT
         | CapabilitiesSecureBits::NO_ROOT_LOCKED
         | CapabilitiesSecureBits::NO_SETUID_FIXUP
@@ -64,13 +79,15 @@ fn drop_capabilities() -> Result<(), NativeError> {
         | CapabilitiesSecureBits::KEEP_CAPS_LOCKED
         | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
         | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
-    rustix::thread::set_capabilities_secure_bits(bits).map_err(failed("lock the secure bits", "prctl(2)"))?;
+    rustix::thread::set_capabilities_secure_bits(bits)
+        .map_err(failed("lock the secure bits", "prctl(2)"))?;
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
         permitted: CapabilitySet::empty(),
         inheritable: CapabilitySet::empty(),
     };
-    rustix::thread::set_capabilities(None, none).map_err(failed("drop the capabilities", "capset(2)"))
+    rustix::thread::set_capabilities(None, none)
+        .map_err(failed("drop the capabilities", "capset(2)"))
 }
 
 /// The newest ABI that both this program and the kernel know.
@@ -103,16 +120,27 @@ fn enforce_landlock(hardening: &Hardening, streams: Streams) -> Result<(), Nativ
         .create()
         .and_then(|created| created.add_rules(path_beneath_rules(["/"], AccessFs::from_read(abi))))
         .map_err(refused)?
-        .add_rules(hardening.landlock.iter().filter_map(|rule| grant(rule, abi)))
+        .add_rules(
+            hardening
+                .landlock
+                .iter()
+                .filter_map(|rule| grant(rule, abi)),
+        )
         .map_err(refused)?
-        .add_rules(stream_rules(streams, abi).into_iter().map(Ok::<_, landlock::RulesetError>))
+        .add_rules(
+            stream_rules(streams, abi)
+                .into_iter()
+                .map(Ok::<_, landlock::RulesetError>),
+        )
         .map_err(refused)?
         .restrict_self()
         .map_err(refused)?;
     if status.ruleset == RulesetStatus::FullyEnforced {
         Ok(())
     } else {
-        Err(NativeError::LandlockWeaker { planned: hardening.landlock_abi })
+        Err(NativeError::LandlockWeaker {
+            planned: hardening.landlock_abi,
+        })
     }
 }
 
@@ -125,14 +153,19 @@ fn stream_rules(streams: Streams, abi: ABI) -> Vec<PathBeneath<BorrowedFd<'stati
         (rustix::stdio::stderr(), streams.stderr_terminal),
     ];
     // The caller's terminal is not the agent's, who has its own.
-    let handed_in = all.into_iter().filter(|(_, is_terminal)| !is_terminal).map(|(stream, _)| stream);
+    let handed_in = all
+        .into_iter()
+        .filter(|(_, is_terminal)| !is_terminal)
+        .map(|(stream, _)| stream);
     handed_in
         .filter_map(|stream| {
             let status = rustix::fs::fstat(stream).ok()?;
             let flags = rustix::fs::fcntl_getfl(stream).ok()?;
             let mut access = match FileType::from_raw_mode(status.st_mode) {
                 FileType::RegularFile => BitFlags::empty(),
-                FileType::CharacterDevice | FileType::BlockDevice => BitFlags::from(AccessFs::IoctlDev),
+                FileType::CharacterDevice | FileType::BlockDevice => {
+                    BitFlags::from(AccessFs::IoctlDev)
+                }
                 _ => return None,
             };
             if !flags.contains(OFlags::WRONLY) {
@@ -146,7 +179,10 @@ fn stream_rules(streams: Streams, abi: ABI) -> Vec<PathBeneath<BorrowedFd<'stati
         .collect()
 }
 
-fn grant(rule: &LandlockRule, abi: ABI) -> Option<Result<PathBeneath<PathFd>, landlock::RulesetError>> {
+fn grant(
+    rule: &LandlockRule,
+    abi: ABI,
+) -> Option<Result<PathBeneath<PathFd>, landlock::RulesetError>> {
     let path = match PathFd::new(rule.path.as_path()) {
         Ok(path) => path,
         // Something that does not exist needs no right. Anything else would show as a program's EACCES later.

@@ -164,8 +164,16 @@ impl Reported {
     /// Rebuilds the chain of errors from its texts, outermost first.
     pub(crate) fn from_chain(chain: Vec<String>) -> Self {
         let mut texts = chain.into_iter().rev();
-        let innermost = Self { text: texts.next().unwrap_or_else(|| "no reason was given".to_owned()), cause: None };
-        texts.fold(innermost, |cause, text| Self { text, cause: Some(Box::new(cause)) })
+        let innermost = Self {
+            text: texts
+                .next()
+                .unwrap_or_else(|| "no reason was given".to_owned()),
+            cause: None,
+        };
+        texts.fold(innermost, |cause, text| Self {
+            text,
+            cause: Some(Box::new(cause)),
+        })
     }
 }
 

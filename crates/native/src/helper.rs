@@ -1,20 +1,20 @@
 //! The netns helper: builds both network namespaces from user namespace U and hands the listeners out.
 //!
-//! Should: (1) tie its life to the supervisor's, (2) map its ids, (3) start pid 1, (4) configure the router namespace
-//! and open the listeners, (5) configure the agent's end and wait for the link, (6) report and end.
+//! Should: (1) tie its life to the supervisor's, (2) map its ids, (3) start pid 1, (4) make the router namespace, hear
+//! whether there is to be a network, open the listeners, (5) configure the agent's end and wait for the link, (6) report and end.
 //! Mustn't: stay; keep a descriptor; serve anything.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use rcc_plan::network;
+use rcc_sys::SysError;
 use rcc_sys::netlink::router::{
-    AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig, configure_agent, configure_link, configure_rules, lift_icmp_limits,
-    wait_until_up,
+    AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig, configure_agent, configure_link,
+    configure_rules, lift_icmp_limits, wait_until_up,
 };
 use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket};
 use rcc_sys::process::{CloneFlags, Forked, clone_process, enter_new_network_namespace, exit_now};
 use rcc_sys::socket::{IpFamilies, transparent_tcp_listener, transparent_udp_socket};
-use rcc_sys::SysError;
 use rustix::io::Errno;
 use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -28,18 +28,27 @@ use crate::stage_start::{AGENT_NAMESPACES, Stage};
 const DNS_PORT: u16 = 53;
 
 /// The helper's whole life; returns its exit code.
-pub(crate) fn main(control: &Control, stage: Stage, ipv6: bool) -> i32 {
-    match run(control, stage, ipv6) {
+pub(crate) fn main(control: &Control, stage: Stage) -> i32 {
+    match run(control, stage) {
         Ok(()) => 0,
         Err(error) => {
-            let _ = control.send(&Message::Failed { chain: error.chain(), hint: error.hint() }, &[]);
+            let _ = control.send(
+                &Message::Failed {
+                    chain: error.chain(),
+                    hint: error.hint(),
+                },
+                &[],
+            );
             125
         }
     }
 }
 
 fn failed(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
-    move |errno| NativeError::Supervisor { step, source: SysError::new(call, "", errno) }
+    move |errno| NativeError::Supervisor {
+        step,
+        source: SysError::new(call, "", errno),
+    }
 }
 
 fn failed_call(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
@@ -50,19 +59,26 @@ fn refused(step: &'static str) -> impl FnOnce(NetlinkError) -> NativeError {
     move |source| NativeError::Network { step, source }
 }
 
-fn run(control: &Control, mut stage: Stage, ipv6: bool) -> Result<(), NativeError> {
+fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
     // 1. Should the supervisor have died before this line, step 6 fails and the helper ends too.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(failed("tie the netns helper's life to the supervisor", "prctl(2)"))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed(
+        "tie the netns helper's life to the supervisor",
+        "prctl(2)",
+    ))?;
     // 2.
     stage.map_own_identity()?;
     // 3. Both make their network namespaces at the same time; then pid 1 builds its tree while the network is built here.
-    let (from_init, to_helper) = Control::pair().map_err(failed_call("make the connection to pid 1"))?;
+    let (from_init, to_helper) =
+        Control::pair().map_err(failed_call("make the connection to pid 1"))?;
     stage.helper = Some(to_helper);
-    match clone_process(CloneFlags::PARENT.and(AGENT_NAMESPACES)).map_err(failed_call("start pid 1"))? {
+    match clone_process(CloneFlags::PARENT.and(AGENT_NAMESPACES))
+        .map_err(failed_call("start pid 1"))?
+    {
         Forked::Child => exit_now(stage.execute()),
         Forked::Parent(_, pidfd) => {
-            control.send(&Message::InitStarted, &[pidfd.as_fd()]).map_err(failed_call("report to the supervisor"))?;
+            control
+                .send(&Message::InitStarted, &[pidfd.as_fd()])
+                .map_err(failed_call("report to the supervisor"))?;
         }
     }
     drop(stage);
@@ -72,9 +88,23 @@ fn run(control: &Control, mut stage: Stage, ipv6: bool) -> Result<(), NativeErro
     let route = RouteSocket::open().map_err(refused(step))?;
     let netfilter = NetfilterSocket::open().map_err(refused(step))?;
     configure_rules(&netfilter, network::TPROXY_PORT).map_err(refused(step))?;
-    let families = if ipv6 { IpFamilies::Both } else { IpFamilies::V4Only };
-    let tcp = transparent_tcp_listener(network::TPROXY_PORT, families).map_err(failed_call("open the gateway's TCP listener"))?;
-    let dns = transparent_udp_socket(DNS_PORT, families).map_err(failed_call("open the gateway's DNS socket"))?;
+    let ipv6 = match control
+        .receive()
+        .map_err(failed_call("hear from the supervisor"))?
+    {
+        Some((Message::BuildNetwork { ipv6 }, _)) => ipv6,
+        // No network, or no run at all: the namespaces made here vanish with this process.
+        _ => return Ok(()),
+    };
+    let families = if ipv6 {
+        IpFamilies::Both
+    } else {
+        IpFamilies::V4Only
+    };
+    let tcp = transparent_tcp_listener(network::TPROXY_PORT, families)
+        .map_err(failed_call("open the gateway's TCP listener"))?;
+    let dns = transparent_udp_socket(DNS_PORT, families)
+        .map_err(failed_call("open the gateway's DNS socket"))?;
     // Where /proc/sys is read-only the kernel keeps its limits: refusals are then less prompt, not less strict.
     let _ = lift_icmp_limits(families);
     let agent_namespace = agent_namespace(&from_init)?;
@@ -82,33 +112,48 @@ fn run(control: &Control, mut stage: Stage, ipv6: bool) -> Result<(), NativeErro
         agent: network::AGENT_V4,
         router: network::ROUTER_V4,
         prefix: network::LINK_V4_PREFIX,
-        v6: ipv6.then_some(LinkV6 { agent: network::AGENT_V6, router: network::ROUTER_V6, prefix: network::LINK_V6_PREFIX }),
+        v6: ipv6.then_some(LinkV6 {
+            agent: network::AGENT_V6,
+            router: network::ROUTER_V6,
+            prefix: network::LINK_V6_PREFIX,
+        }),
     };
-    configure_link(&route, &RouterConfig {
-        router_interface: network::ROUTER_INTERFACE,
-        agent_interface: network::AGENT_INTERFACE,
-        agent_namespace: agent_namespace.as_fd(),
-        mtu: network::LINK_MTU,
-        addresses,
-        tcp_port: network::TPROXY_PORT,
-    })
+    configure_link(
+        &route,
+        &RouterConfig {
+            router_interface: network::ROUTER_INTERFACE,
+            agent_interface: network::AGENT_INTERFACE,
+            agent_namespace: agent_namespace.as_fd(),
+            mtu: network::LINK_MTU,
+            addresses,
+            tcp_port: network::TPROXY_PORT,
+        },
+    )
     .map_err(refused(step))?;
     // 5.
     let step = "configure the agent's end of the link";
-    move_into_link_name_space(agent_namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(failed(step, "setns(2)"))?;
+    move_into_link_name_space(agent_namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(failed(step, "setns(2)"))?;
     let agent_route = RouteSocket::open().map_err(refused(step))?;
     configure_agent(&agent_route, &AgentLinkConfig { addresses }).map_err(refused(step))?;
     // The router's end drops what it should send until it knows of its carrier: a DNS answer lost here costs the agent
     // the five seconds after which the C library asks again (seen on a busy machine).
     wait_until_up(&route).map_err(refused("wait for the link"))?;
     // 6.
-    control.send(&Message::NetworkReady, &[tcp.as_fd(), dns.as_fd()]).map_err(failed_call("report to the supervisor"))
+    control
+        .send(&Message::NetworkReady, &[tcp.as_fd(), dns.as_fd()])
+        .map_err(failed_call("report to the supervisor"))
 }
 
 /// Receives the agent's network namespace from the process that will be pid 1.
 fn agent_namespace(from_init: &Control) -> Result<OwnedFd, NativeError> {
-    match from_init.receive().map_err(failed_call("hear from pid 1"))? {
-        Some((Message::AgentNamespace, mut descriptors)) => descriptors.pop().ok_or(NativeError::Protocol { who: INIT }),
+    match from_init
+        .receive()
+        .map_err(failed_call("hear from pid 1"))?
+    {
+        Some((Message::AgentNamespace, mut descriptors)) => {
+            descriptors.pop().ok_or(NativeError::Protocol { who: INIT })
+        }
         Some(_) => Err(NativeError::Protocol { who: INIT }),
         None => Err(NativeError::Vanished { who: INIT }),
     }

@@ -10,18 +10,20 @@
 //!
 //! Should: be called before the process has started any thread. Mustn't: know what the gateway does.
 
+use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rcc_plan::{Network, Plan};
 use rcc_sys::SysError;
 use rcc_sys::process::{CloneFlags, Forked, clone_process, drop_supplementary_groups, exit_now};
+use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
 use crate::error::{NativeError, Reported};
 use crate::helper;
 use crate::protocol::{Control, Message};
-use crate::stage_start::{AGENT_NAMESPACES, Stage};
+use crate::stage_start::Stage;
 
 /// The two sockets of the router namespace that the gateway serves.
 #[derive(Debug)]
@@ -47,49 +49,111 @@ impl Prepared {
     }
 }
 
-/// Starts to build the sandbox of `plan`. When this returns its network stands, while its first process goes on building
-/// the file tree; [`Prepared::start`] waits for that and starts the agent.
+/// The first processes of a run, started before anybody knows its plan: making namespaces and executing pid 1's program
+/// take the kernel longer than reading the policy, and neither depends on the other. Forgetting it ends them.
+#[derive(Debug)]
+pub struct Early(Result<Started, NativeError>);
+
+#[derive(Debug)]
+struct Started {
+    helper: Child,
+    helper_control: Control,
+    control: Control,
+}
+
+impl Early {
+    /// Starts the helper and pid 1, with the caller's ids. A failure is told by [`prepare`]: what is wrong with the
+    /// command line or the policy comes first.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(start())
+    }
+}
+
+fn start() -> Result<Started, NativeError> {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if uid.is_root() {
+        shed_groups()?;
+    }
+    let (control, stage_end) =
+        Control::pair().map_err(supervisor("make the control connection"))?;
+    let (helper_control, helper_end) =
+        Control::pair().map_err(supervisor("make the control connection"))?;
+    let stage = Stage::new(stage_end, uid.as_raw(), gid.as_raw())?;
+    match clone_process(CloneFlags::USER).map_err(|source| NativeError::UserNamespace { source })? {
+        Forked::Child => {
+            drop((control, helper_control));
+            exit_now(helper::main(&helper_end, stage))
+        }
+        Forked::Parent(_, helper) => Ok(Started {
+            helper: Child(Some(helper)),
+            helper_control,
+            control,
+        }),
+    }
+}
+
+/// Has the sandbox of `plan` built by the processes that were started early. When this returns its network stands, while
+/// its first process goes on building the file tree; [`Prepared::start`] waits for that and starts the agent.
 ///
 /// # Errors
 /// Nothing is left behind: whatever was started is killed and collected first.
-pub fn prepare(plan: &Plan) -> Result<Prepared, NativeError> {
-    if plan.uid == 0 {
-        shed_groups()?;
-    }
-    let (control, stage_end) = Control::pair().map_err(supervisor("make the control connection"))?;
-    let stage = Stage::new(plan, stage_end)?;
-    match plan.network {
+pub fn prepare(early: Early, plan: &Plan) -> Result<Prepared, NativeError> {
+    let Started {
+        helper,
+        helper_control,
+        control,
+    } = early.0?;
+    let init = Child(Some(await_init(&helper_control)?));
+    let plan_file = plan_file(plan)?;
+    control
+        .send(&Message::Plan, &[plan_file.as_fd()])
+        .map_err(supervisor("hand the plan to the sandbox"))?;
+    let listeners = match plan.network {
         Network::None => {
-            let init = match clone_process(AGENT_NAMESPACES).map_err(user_namespace)? {
-                Forked::Child => exit_now(stage.execute()),
-                Forked::Parent(_, init) => Child(Some(init)),
-            };
-            drop(stage);
-            Ok(Prepared { init, control, listeners: None })
+            helper_control
+                .send(&Message::NoNetwork, &[])
+                .map_err(supervisor("instruct the netns helper"))?;
+            None
         }
         Network::Gateway { ipv6 } => {
-            let (helper_control, helper_end) = Control::pair().map_err(supervisor("make the control connection"))?;
-            let helper = match clone_process(CloneFlags::USER).map_err(user_namespace)? {
-                Forked::Child => {
-                    drop((control, helper_control));
-                    exit_now(helper::main(&helper_end, stage, ipv6))
-                }
-                Forked::Parent(_, helper) => Child(Some(helper)),
-            };
-            drop((stage, helper_end));
-            let init = Child(Some(await_init(&helper_control)?));
-            let listeners = await_network(&helper_control, &control)?;
-            helper.wait().map_err(supervisor("collect the netns helper"))?;
-            Ok(Prepared { init, control, listeners: Some(listeners) })
+            helper_control
+                .send(&Message::BuildNetwork { ipv6 }, &[])
+                .map_err(supervisor("instruct the netns helper"))?;
+            Some(await_network(&helper_control, &control)?)
         }
-    }
+    };
+    helper
+        .wait()
+        .map_err(supervisor("collect the netns helper"))?;
+    Ok(Prepared {
+        init,
+        control,
+        listeners,
+    })
+}
+
+/// Writes the plan into a file in memory, positioned at its start.
+fn plan_file(plan: &Plan) -> Result<OwnedFd, NativeError> {
+    let failed =
+        |call, errno| supervisor("write the plan for pid 1")(SysError::new(call, "", errno));
+    let file = rustix::fs::memfd_create("rcc-plan", MemfdFlags::CLOEXEC)
+        .map_err(|errno| failed("memfd_create(2)", errno))?;
+    let mut file = std::fs::File::from(file);
+    let text = serde_json::to_vec(plan).map_err(|_| failed("write(2)", Errno::INVAL))?;
+    file.write_all(&text)
+        .and_then(|()| file.rewind())
+        .map_err(|_| failed("write(2)", Errno::IO))?;
+    Ok(file.into())
 }
 
 /// Drops root's supplementary groups, which no user namespace could drop later. A root without `CAP_SETGID` keeps them, as
 /// every ordinary user does: they show inside as `nogroup` and open only what is mounted.
 fn shed_groups() -> Result<(), NativeError> {
     match drop_supplementary_groups() {
-        Err(error) if error.errno != Errno::PERM => Err(supervisor("drop the supplementary groups")(error)),
+        Err(error) if error.errno != Errno::PERM => {
+            Err(supervisor("drop the supplementary groups")(error))
+        }
         _ => Ok(()),
     }
 }
@@ -101,16 +165,25 @@ pub(crate) struct Child(Option<OwnedFd>);
 impl Child {
     /// The pidfd, for polling and signals.
     pub(crate) fn pidfd(&self) -> Result<&OwnedFd, SysError> {
-        self.0.as_ref().ok_or_else(|| SysError::new("waitid(2)", "a collected child", Errno::CHILD))
+        self.0
+            .as_ref()
+            .ok_or_else(|| SysError::new("waitid(2)", "a collected child", Errno::CHILD))
     }
 
     /// Waits for the end; the exit code, 128+n after a signal.
     pub(crate) fn wait(mut self) -> Result<i32, SysError> {
-        let pidfd = self.0.take().ok_or_else(|| SysError::new("waitid(2)", "a collected child", Errno::CHILD))?;
-        let status = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))
-            .map_err(SysError::at("waitid(2)", "a child"))?;
+        let pidfd = self
+            .0
+            .take()
+            .ok_or_else(|| SysError::new("waitid(2)", "a collected child", Errno::CHILD))?;
+        let status = rustix::io::retry_on_intr(|| {
+            rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
+        })
+        .map_err(SysError::at("waitid(2)", "a child"))?;
         let code = status.and_then(|status| {
-            status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+            status
+                .exit_status()
+                .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
         });
         code.ok_or_else(|| SysError::new("waitid(2)", "a child", Errno::CHILD))
     }
@@ -127,7 +200,9 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
         if let Some(pidfd) = self.0.take() {
-            let _ = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
+            let _ = rustix::io::retry_on_intr(|| {
+                rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
+            });
         }
     }
 }
@@ -136,17 +211,16 @@ fn supervisor(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
     move |source| NativeError::Supervisor { step, source }
 }
 
-fn user_namespace(source: SysError) -> NativeError {
-    NativeError::UserNamespace { source }
-}
-
 const HELPER: &str = "netns helper";
 pub(crate) const INIT: &str = "sandbox's first process";
 
 /// Receives the next message, turning a reported failure or a silent end into an error.
 fn hear(control: &Control, who: &'static str) -> Result<(Message, Vec<OwnedFd>), NativeError> {
     match control.receive().map_err(supervisor("hear from a child"))? {
-        Some((Message::Failed { chain, hint }, _)) => Err(NativeError::SetUp { source: Reported::from_chain(chain), hint }),
+        Some((Message::Failed { chain, hint }, _)) => Err(NativeError::SetUp {
+            source: Reported::from_chain(chain),
+            hint,
+        }),
         Some(heard) => Ok(heard),
         None => Err(NativeError::Vanished { who }),
     }
@@ -155,7 +229,9 @@ fn hear(control: &Control, who: &'static str) -> Result<(Message, Vec<OwnedFd>),
 fn await_init(helper: &Control) -> Result<OwnedFd, NativeError> {
     match hear(helper, HELPER)? {
         (Message::InitStarted, descriptors) => {
-            let [pidfd]: [OwnedFd; 1] = descriptors.try_into().map_err(|_| NativeError::Protocol { who: HELPER })?;
+            let [pidfd]: [OwnedFd; 1] = descriptors
+                .try_into()
+                .map_err(|_| NativeError::Protocol { who: HELPER })?;
             Ok(pidfd)
         }
         _ => Err(NativeError::Protocol { who: HELPER }),
@@ -165,13 +241,18 @@ fn await_init(helper: &Control) -> Result<OwnedFd, NativeError> {
 fn await_network(helper: &Control, init: &Control) -> Result<Listeners, NativeError> {
     match hear(helper, HELPER) {
         Ok((Message::NetworkReady, descriptors)) => {
-            let [tcp, dns]: [OwnedFd; 2] = descriptors.try_into().map_err(|_| NativeError::Protocol { who: HELPER })?;
+            let [tcp, dns]: [OwnedFd; 2] = descriptors
+                .try_into()
+                .map_err(|_| NativeError::Protocol { who: HELPER })?;
             Ok(Listeners { tcp, dns })
         }
         Ok(_) => Err(NativeError::Protocol { who: HELPER }),
         // When pid 1 failed first, the helper only saw its namespace vanish: pid 1's own words are the cause.
         Err(error) => match init.receive_now() {
-            Ok(Some((Message::Failed { chain, hint }, _))) => Err(NativeError::SetUp { source: Reported::from_chain(chain), hint }),
+            Ok(Some((Message::Failed { chain, hint }, _))) => Err(NativeError::SetUp {
+                source: Reported::from_chain(chain),
+                hint,
+            }),
             _ => Err(error),
         },
     }

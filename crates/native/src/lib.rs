@@ -1,8 +1,8 @@
 //! The native engine: user, network, mount, pid and the other namespaces, a tree in memory, Landlock, seccomp, a
 //! pseudo-terminal, teardown. It applies a [`rcc_plan::Plan`] and nothing else.
 //!
-//! Order of a run: [`prepare`] (forks, while this process has one thread) -> the caller starts its gateway on the
-//! [`Listeners`] -> [`Prepared::start`] -> [`Running::relay`] until the agent ends.
+//! Order of a run: [`Early::start`] (forks, while this process has one thread) -> the caller reads its policy and plans
+//! -> [`prepare`] -> the caller starts its gateway on the [`Listeners`] -> [`Prepared::start`] -> [`Running::relay`] until the agent ends.
 #![forbid(unsafe_code)]
 
 mod confine;
@@ -18,7 +18,7 @@ mod streams;
 mod tree;
 
 pub use error::NativeError;
-pub use launch::{Listeners, Prepared, prepare};
+pub use launch::{Early, Listeners, Prepared, prepare};
 pub use relay::{Outcome, Running};
 pub use seccomp::allowed_calls;
 pub use stage::{STAGE_NAME, stage_main};

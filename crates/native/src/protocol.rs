@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rcc_sys::SysError;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,15 @@ pub(crate) enum Message {
     NetworkReady,
     /// pid 1 to supervisor: the tree is built. Carries the pseudo-terminal's master when there is one.
     TreeReady,
+    /// Supervisor to helper: build the network, with or without IPv6 addresses on the link.
+    BuildNetwork {
+        /// Whether the link has IPv6 addresses.
+        ipv6: bool,
+    },
+    /// Supervisor to helper: this run has no network; end.
+    NoNetwork,
+    /// Supervisor to pid 1: build the tree of this plan. Carries a file with it.
+    Plan,
     /// Supervisor to pid 1: everything stands, start the agent.
     Go,
     /// Either child: a step of the set-up failed, the process is about to exit.
@@ -63,9 +72,14 @@ pub(crate) struct Control(OwnedFd);
 impl Control {
     /// Makes both ends (`socketpair(2)`, `SOCK_SEQPACKET`: message borders are kept and the end of the peer is seen).
     pub(crate) fn pair() -> Result<(Self, Self), SysError> {
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map(|(a, b)| (Self(a), Self(b)))
-            .map_err(SysError::at("socketpair(2)", "the control connection"))
+        rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map(|(a, b)| (Self(a), Self(b)))
+        .map_err(SysError::at("socketpair(2)", "the control connection"))
     }
 
     /// Takes over an end that was inherited.
@@ -74,16 +88,26 @@ impl Control {
     }
 
     /// Sends a message with descriptors.
-    pub(crate) fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), SysError> {
-        let bytes = serde_json::to_vec(message).map_err(|_| SysError::new("sendmsg(2)", "a control message", Errno::INVAL))?;
+    pub(crate) fn send(
+        &self,
+        message: &Message,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), SysError> {
+        let bytes = serde_json::to_vec(message)
+            .map_err(|_| SysError::new("sendmsg(2)", "a control message", Errno::INVAL))?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() {
             ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
         }
-        rustix::net::sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
-            .map(drop)
-            .map_err(SysError::at("sendmsg(2)", "the control connection"))
+        rustix::net::sendmsg(
+            &self.0,
+            &[IoSlice::new(&bytes)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+        .map(drop)
+        .map_err(SysError::at("sendmsg(2)", "the control connection"))
     }
 
     /// Waits for the next message; `None` is the end of the peer.
@@ -102,13 +126,21 @@ impl Control {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::io::retry_on_intr(|| {
-            rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC)
+            rustix::net::recvmsg(
+                &self.0,
+                &mut [IoSliceMut::new(&mut bytes)],
+                &mut ancillary,
+                flags | RecvFlags::CMSG_CLOEXEC,
+            )
         })
         .map_err(failed)?;
         if received.bytes == 0 {
             return Ok(None);
         }
-        if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        if received
+            .flags
+            .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+        {
             return Err(failed(Errno::MSGSIZE));
         }
         let mut descriptors = Vec::new();
@@ -117,7 +149,8 @@ impl Control {
                 descriptors.extend(rights);
             }
         }
-        let message = serde_json::from_slice(bytes.get(..received.bytes).unwrap_or_default()).map_err(|_| failed(Errno::BADMSG))?;
+        let message = serde_json::from_slice(bytes.get(..received.bytes).unwrap_or_default())
+            .map_err(|_| failed(Errno::BADMSG))?;
         Ok(Some((message, descriptors)))
     }
 }
@@ -136,7 +169,8 @@ mod tests {
     fn messages_and_descriptors_arrive_and_the_end_is_seen() {
         let (left, right) = Control::pair().unwrap();
         let null = std::fs::File::open("/dev/null").unwrap();
-        left.send(&Message::Stopped { signal: 20 }, &[null.as_fd()]).unwrap();
+        left.send(&Message::Stopped { signal: 20 }, &[null.as_fd()])
+            .unwrap();
         drop(left);
         let (message, descriptors) = right.receive().unwrap().unwrap();
         assert_eq!(message, Message::Stopped { signal: 20 });

@@ -61,8 +61,17 @@ impl Prepared {
     pub fn start(self, streams: Streams) -> Result<Running, NativeError> {
         // Blocked before the agent exists: its end must not slip through.
         let all = SignalSet::of(&[
-            libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH,
-            libc::SIGTSTP, libc::SIGCONT, libc::SIGTTIN, libc::SIGTTOU,
+            libc::SIGHUP,
+            libc::SIGINT,
+            libc::SIGQUIT,
+            libc::SIGTERM,
+            libc::SIGUSR1,
+            libc::SIGUSR2,
+            libc::SIGWINCH,
+            libc::SIGTSTP,
+            libc::SIGCONT,
+            libc::SIGTTIN,
+            libc::SIGTTOU,
         ]);
         all.block_only_these().map_err(failed("block signals"))?;
         let signals = all.descriptor().map_err(failed("wait for signals"))?;
@@ -70,8 +79,16 @@ impl Prepared {
         if let Some(master) = &terminal {
             copy_window_size(master);
         }
-        self.control.send(&Message::Go, &[]).map_err(failed("start the agent"))?;
-        Ok(Running { init: self.init, control: self.control, signals, terminal, streams })
+        self.control
+            .send(&Message::Go, &[])
+            .map_err(failed("start the agent"))?;
+        Ok(Running {
+            init: self.init,
+            control: self.control,
+            signals,
+            terminal,
+            streams,
+        })
     }
 }
 
@@ -80,9 +97,11 @@ fn failed(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
 }
 
 fn failed_call(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
-    move |errno| NativeError::Supervisor { step, source: SysError::new(call, "", errno) }
+    move |errno| NativeError::Supervisor {
+        step,
+        source: SysError::new(call, "", errno),
+    }
 }
-
 
 impl Running {
     /// Runs until the agent has ended. `gateway` becomes readable when the gateway has ended, which ends the run.
@@ -90,9 +109,26 @@ impl Running {
     /// # Errors
     /// A system call of the loop failed; the sandbox is killed then. The terminal is restored in every case.
     pub fn relay(self, gateway: Option<BorrowedFd<'_>>) -> Result<Outcome, NativeError> {
-        let Self { init, control, signals, terminal, streams } = self;
-        let screen = terminal.map(|master| Screen::new(master, streams)).transpose()?;
-        let mut relay = Relay { init, control, signals, screen, not_executed: None, failure: None, hangup: None, listens: true };
+        let Self {
+            init,
+            control,
+            signals,
+            terminal,
+            streams,
+        } = self;
+        let screen = terminal
+            .map(|master| Screen::new(master, streams))
+            .transpose()?;
+        let mut relay = Relay {
+            init,
+            control,
+            signals,
+            screen,
+            not_executed: None,
+            failure: None,
+            hangup: None,
+            listens: true,
+        };
         let lost = relay.until_the_end(gateway)?;
         relay.finish(lost)
     }
@@ -114,14 +150,21 @@ impl Relay {
     fn until_the_end(&mut self, gateway: Option<BorrowedFd<'_>>) -> Result<bool, NativeError> {
         loop {
             let init = self.init.pidfd().map_err(failed("watch the sandbox"))?;
-            let mut events = vec![PollFd::new(init, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            let mut events = vec![
+                PollFd::new(init, PollFlags::IN),
+                PollFd::new(&self.signals, PollFlags::IN),
+            ];
             let gateway_at = gateway.map(|gateway| push(&mut events, gateway, PollFlags::IN));
-            let control_at = self.listens.then(|| push(&mut events, self.control.as_fd(), PollFlags::IN));
+            let control_at = self
+                .listens
+                .then(|| push(&mut events, self.control.as_fd(), PollFlags::IN));
             let first_of_screen = events.len();
             if let Some(screen) = &self.screen {
                 screen.interests(&mut events);
             }
-            let timeout = self.hangup.map(|since| timespec(HANGUP_GRACE.saturating_sub(since.elapsed())));
+            let timeout = self
+                .hangup
+                .map(|since| timespec(HANGUP_GRACE.saturating_sub(since.elapsed())));
             match poll(&mut events, timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(failed_call("watch the sandbox", "poll(2)")(errno)),
@@ -145,7 +188,10 @@ impl Relay {
                 self.init.signal(Signal::KILL);
                 return Ok(true);
             }
-            if self.hangup.is_some_and(|since| since.elapsed() >= HANGUP_GRACE) {
+            if self
+                .hangup
+                .is_some_and(|since| since.elapsed() >= HANGUP_GRACE)
+            {
                 self.init.signal(Signal::KILL);
             }
         }
@@ -181,8 +227,15 @@ impl Relay {
     fn listen(&mut self) {
         match self.control.receive_now() {
             Ok(Some((Message::Stopped { .. }, _))) => self.suspend(),
-            Ok(Some((Message::ExecFailed { errno }, _))) => self.not_executed = Some(Errno::from_raw_os_error(errno.clamp(1, 4095))),
-            Ok(Some((Message::Failed { chain, hint }, _))) => self.failure = Some(NativeError::SetUp { source: Reported::from_chain(chain), hint }),
+            Ok(Some((Message::ExecFailed { errno }, _))) => {
+                self.not_executed = Some(Errno::from_raw_os_error(errno.clamp(1, 4095)))
+            }
+            Ok(Some((Message::Failed { chain, hint }, _))) => {
+                self.failure = Some(NativeError::SetUp {
+                    source: Reported::from_chain(chain),
+                    hint,
+                })
+            }
             Err(error) if error.errno == Errno::AGAIN => {}
             _ => self.listens = false,
         }
@@ -213,7 +266,15 @@ impl Relay {
 
     fn finish(mut self, gateway_lost: bool) -> Result<Outcome, NativeError> {
         // The last words of pid 1 may have arrived together with its end.
-        while self.listens && matches!(poll(&mut [PollFd::new(&self.control, PollFlags::IN)], Some(&timespec(Duration::ZERO))), Ok(1)) {
+        while self.listens
+            && matches!(
+                poll(
+                    &mut [PollFd::new(&self.control, PollFlags::IN)],
+                    Some(&timespec(Duration::ZERO))
+                ),
+                Ok(1)
+            )
+        {
             self.listen();
         }
         let code = self.init.wait().map_err(failed("collect the sandbox"))?;
@@ -226,26 +287,39 @@ impl Relay {
         }
         match (self.failure, self.not_executed) {
             (Some(error), _) if code == 125 => Err(error),
-            (_, Some(errno)) if code == 126 || code == 127 => Ok(Outcome::NotExecuted { errno, code }),
+            (_, Some(errno)) if code == 126 || code == 127 => {
+                Ok(Outcome::NotExecuted { errno, code })
+            }
             _ => Ok(Outcome::Exited(code)),
         }
     }
 }
 
-fn push<'fd>(events: &mut Vec<PollFd<'fd>>, descriptor: BorrowedFd<'fd>, flags: PollFlags) -> usize {
+fn push<'fd>(
+    events: &mut Vec<PollFd<'fd>>,
+    descriptor: BorrowedFd<'fd>,
+    flags: PollFlags,
+) -> usize {
     events.push(PollFd::from_borrowed_fd(descriptor, flags));
     events.len() - 1
 }
 
 fn timespec(duration: Duration) -> Timespec {
-    Timespec { tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(duration.subsec_nanos()) }
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
 }
 
 /// Gives the sandbox's terminal the size of the caller's.
 fn copy_window_size(master: &OwnedFd) {
-    let size = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
-        .into_iter()
-        .find_map(|stream| rustix::termios::tcgetwinsize(stream).ok());
+    let size = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ]
+    .into_iter()
+    .find_map(|stream| rustix::termios::tcgetwinsize(stream).ok());
     if let Some(size) = size {
         let _ = rustix::termios::tcsetwinsize(master, size);
     }
@@ -275,17 +349,34 @@ enum Keyboard {
 
 impl Screen {
     fn new(master: OwnedFd, streams: Streams) -> Result<Self, NativeError> {
-        rustix::io::ioctl_fionbio(&master, true).map_err(failed_call("open the sandbox's terminal", "ioctl(2) FIONBIO"))?;
-        let output = if streams.stdout_terminal { rustix::stdio::stdout() } else { rustix::stdio::stderr() };
-        let output = output.try_clone_to_owned().map_err(|_| failed_call("open the caller's terminal", "dup(2)")(Errno::MFILE))?;
+        rustix::io::ioctl_fionbio(&master, true).map_err(failed_call(
+            "open the sandbox's terminal",
+            "ioctl(2) FIONBIO",
+        ))?;
+        let output = if streams.stdout_terminal {
+            rustix::stdio::stdout()
+        } else {
+            rustix::stdio::stderr()
+        };
+        let output = output
+            .try_clone_to_owned()
+            .map_err(|_| failed_call("open the caller's terminal", "dup(2)")(Errno::MFILE))?;
         let keyboard = if streams.stdin_terminal {
-            let settings = rustix::termios::tcgetattr(rustix::stdio::stdin()).map_err(failed_call("read the terminal's settings", "tcgetattr(3)"))?;
+            let settings = rustix::termios::tcgetattr(rustix::stdio::stdin())
+                .map_err(failed_call("read the terminal's settings", "tcgetattr(3)"))?;
             let _ = rustix::termios::tcsetattr(&master, OptionalActions::Now, &settings);
             Keyboard::Released(Some(Box::new(settings)))
         } else {
             Keyboard::Absent
         };
-        let mut screen = Self { master, keyboard, output, to_sandbox: VecDeque::new(), to_caller: VecDeque::new(), master_open: true };
+        let mut screen = Self {
+            master,
+            keyboard,
+            output,
+            to_sandbox: VecDeque::new(),
+            to_caller: VecDeque::new(),
+            master_open: true,
+        };
         screen.take();
         Ok(screen)
     }
@@ -300,7 +391,9 @@ impl Screen {
         if let Keyboard::Released(Some(settings)) = &mut self.keyboard {
             let mut raw = (**settings).clone();
             raw.make_raw();
-            if rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &raw).is_ok() {
+            if rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &raw)
+                .is_ok()
+            {
                 self.keyboard = Keyboard::Raw(settings.clone());
             }
         }
@@ -309,7 +402,11 @@ impl Screen {
     /// Gives the caller's terminal back as it was.
     fn restore(&mut self) {
         if let Keyboard::Raw(settings) = &self.keyboard {
-            let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, settings);
+            let _ = rustix::termios::tcsetattr(
+                rustix::stdio::stdin(),
+                OptionalActions::Drain,
+                settings,
+            );
             self.keyboard = Keyboard::Released(Some(settings.clone()));
         }
     }
@@ -317,24 +414,52 @@ impl Screen {
     /// What to wait for, in the order that `serve` expects: master, caller's input, caller's output.
     fn interests<'fd>(&'fd self, events: &mut Vec<PollFd<'fd>>) {
         let mut master = PollFlags::empty();
-        master.set(PollFlags::IN, self.master_open && self.to_caller.len() < BUFFER);
-        master.set(PollFlags::OUT, self.master_open && !self.to_sandbox.is_empty());
+        master.set(
+            PollFlags::IN,
+            self.master_open && self.to_caller.len() < BUFFER,
+        );
+        master.set(
+            PollFlags::OUT,
+            self.master_open && !self.to_sandbox.is_empty(),
+        );
         events.push(PollFd::new(&self.master, master));
         let keys = matches!(self.keyboard, Keyboard::Raw(_)) && self.to_sandbox.len() < BUFFER;
-        push(events, rustix::stdio::stdin(), if keys { PollFlags::IN } else { PollFlags::empty() });
-        events.push(PollFd::new(&self.output, if self.to_caller.is_empty() { PollFlags::empty() } else { PollFlags::OUT }));
+        push(
+            events,
+            rustix::stdio::stdin(),
+            if keys {
+                PollFlags::IN
+            } else {
+                PollFlags::empty()
+            },
+        );
+        events.push(PollFd::new(
+            &self.output,
+            if self.to_caller.is_empty() {
+                PollFlags::empty()
+            } else {
+                PollFlags::OUT
+            },
+        ));
     }
 
     fn serve(&mut self, ready: &[PollFlags]) -> Result<(), NativeError> {
-        let [master, keys, output] = ready else { return Ok(()) };
-        if master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) && self.master_open && self.to_caller.len() < BUFFER {
+        let [master, keys, output] = ready else {
+            return Ok(());
+        };
+        if master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+            && self.master_open
+            && self.to_caller.len() < BUFFER
+        {
             self.read_master();
         }
         if keys.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
             if let Keyboard::Raw(settings) = &self.keyboard {
                 let mut bytes = [0; 4096];
                 match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
-                    Ok(count @ 1..) => self.to_sandbox.extend(bytes.get(..count).unwrap_or_default()),
+                    Ok(count @ 1..) => self
+                        .to_sandbox
+                        .extend(bytes.get(..count).unwrap_or_default()),
                     Err(Errno::INTR | Errno::AGAIN) => {}
                     // End of the caller's terminal: nothing more to read, the settings can still be put back.
                     _ => self.keyboard = Keyboard::Released(Some(settings.clone())),
@@ -354,7 +479,9 @@ impl Screen {
     fn read_master(&mut self) {
         let mut bytes = [0; 16 * 1024];
         match rustix::io::read(&self.master, &mut bytes) {
-            Ok(count @ 1..) => self.to_caller.extend(bytes.get(..count).unwrap_or_default()),
+            Ok(count @ 1..) => self
+                .to_caller
+                .extend(bytes.get(..count).unwrap_or_default()),
             Err(Errno::INTR | Errno::AGAIN) => {}
             _ => self.master_open = false,
         }
@@ -387,7 +514,10 @@ impl Screen {
             if self.to_caller.is_empty() || Instant::now() > end {
                 return;
             }
-            let _ = poll(&mut [PollFd::new(&self.output, PollFlags::OUT)], Some(&timespec(DRAIN_GRACE)));
+            let _ = poll(
+                &mut [PollFd::new(&self.output, PollFlags::OUT)],
+                Some(&timespec(DRAIN_GRACE)),
+            );
             self.write_caller(false);
         }
     }
@@ -400,11 +530,23 @@ impl Drop for Screen {
 }
 
 fn writable(descriptor: &OwnedFd) -> bool {
-    matches!(poll(&mut [PollFd::new(descriptor, PollFlags::OUT)], Some(&timespec(Duration::ZERO))), Ok(1))
+    matches!(
+        poll(
+            &mut [PollFd::new(descriptor, PollFlags::OUT)],
+            Some(&timespec(Duration::ZERO))
+        ),
+        Ok(1)
+    )
 }
 
 fn readable(descriptor: &OwnedFd) -> bool {
-    matches!(poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&timespec(Duration::ZERO))), Ok(1))
+    matches!(
+        poll(
+            &mut [PollFd::new(descriptor, PollFlags::IN)],
+            Some(&timespec(Duration::ZERO))
+        ),
+        Ok(1)
+    )
 }
 
 /// Writes as much as a non-blocking descriptor takes.

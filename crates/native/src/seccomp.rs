@@ -53,8 +53,10 @@ pub(crate) fn compile(profile: &SeccompProfile) -> Filter {
         SeccompProfile::Strict => (strict_calls(), Action::Fail(NO_SUCH_CALL)),
         SeccompProfile::DangerouslyNone => (default_calls(), Action::Allow),
     };
-    let mut table: BTreeMap<u32, Treatment> =
-        allowed.keys().map(|&number| (number, Treatment::Always(Action::Allow))).collect();
+    let mut table: BTreeMap<u32, Treatment> = allowed
+        .keys()
+        .map(|&number| (number, Treatment::Always(Action::Allow)))
+        .collect();
     for &(_, number) in tables::REFUSED {
         table.insert(number, Treatment::Always(Action::Fail(NOT_PERMITTED)));
     }
@@ -85,7 +87,16 @@ pub fn allowed_calls(profile: &SeccompProfile) -> BTreeMap<u32, &'static str> {
 
 fn default_calls() -> BTreeMap<u32, &'static str> {
     use tables::*;
-    index(&[CORE, STRICT_FILES, LEGACY, FILES, EVENTS, PROCESSES, MEMORY, SOCKETS])
+    index(&[
+        CORE,
+        STRICT_FILES,
+        LEGACY,
+        FILES,
+        EVENTS,
+        PROCESSES,
+        MEMORY,
+        SOCKETS,
+    ])
 }
 
 fn strict_calls() -> BTreeMap<u32, &'static str> {
@@ -93,22 +104,53 @@ fn strict_calls() -> BTreeMap<u32, &'static str> {
 }
 
 fn index(groups: &[&[tables::Call]]) -> BTreeMap<u32, &'static str> {
-    groups.iter().flat_map(|group| group.iter()).map(|&(name, number)| (number, name)).collect()
+    groups
+        .iter()
+        .flat_map(|group| group.iter())
+        .map(|&(name, number)| (number, name))
+        .collect()
 }
 
 /// Refusals by argument of calls that are otherwise allowed.
 fn refusals() -> Vec<(u32, Vec<Refusal>)> {
     use Condition::{Differs, Equal, HasAnyOf};
     vec![
-        (number(libc::SYS_clone), vec![refuse(vec![HasAnyOf(0, bits(NEW_NAMESPACES))], NOT_PERMITTED)]),
-        (number(libc::SYS_unshare), vec![refuse(vec![HasAnyOf(0, bits(NEW_NAMESPACES | libc::CLONE_NEWTIME))], NOT_PERMITTED)]),
-        (number(libc::SYS_ioctl), vec![
-            refuse(vec![Equal(1, TIOCSTI)], NOT_PERMITTED),
-            refuse(vec![Equal(1, TIOCLINUX)], NOT_PERMITTED),
-        ]),
-        (number(libc::SYS_personality), vec![refuse(PERSONALITIES.map(|value| Differs(0, value)).to_vec(), NOT_PERMITTED)]),
+        (
+            number(libc::SYS_clone),
+            vec![refuse(
+                vec![HasAnyOf(0, bits(NEW_NAMESPACES))],
+                NOT_PERMITTED,
+            )],
+        ),
+        (
+            number(libc::SYS_unshare),
+            vec![refuse(
+                vec![HasAnyOf(0, bits(NEW_NAMESPACES | libc::CLONE_NEWTIME))],
+                NOT_PERMITTED,
+            )],
+        ),
+        (
+            number(libc::SYS_ioctl),
+            vec![
+                refuse(vec![Equal(1, TIOCSTI)], NOT_PERMITTED),
+                refuse(vec![Equal(1, TIOCLINUX)], NOT_PERMITTED),
+            ],
+        ),
+        (
+            number(libc::SYS_personality),
+            vec![refuse(
+                PERSONALITIES.map(|value| Differs(0, value)).to_vec(),
+                NOT_PERMITTED,
+            )],
+        ),
         (number(libc::SYS_socket), socket_refusals()),
-        (number(libc::SYS_socketpair), vec![refuse(vec![Differs(0, bits(libc::AF_UNIX))], FAMILY_NOT_SUPPORTED)]),
+        (
+            number(libc::SYS_socketpair),
+            vec![refuse(
+                vec![Differs(0, bits(libc::AF_UNIX))],
+                FAMILY_NOT_SUPPORTED,
+            )],
+        ),
     ]
 }
 
@@ -119,15 +161,38 @@ const TIOCLINUX: u32 = 0x541c;
 /// Families UNIX, INET, INET6 and route NETLINK; of INET and INET6 only TCP, UDP and echo datagrams.
 fn socket_refusals() -> Vec<Refusal> {
     use Condition::{Differs, Equal, Masked};
-    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-    let protocols = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_ICMP, libc::IPPROTO_ICMPV6];
+    let families = [
+        libc::AF_UNIX,
+        libc::AF_INET,
+        libc::AF_INET6,
+        libc::AF_NETLINK,
+    ];
+    let protocols = [
+        0,
+        libc::IPPROTO_TCP,
+        libc::IPPROTO_UDP,
+        libc::IPPROTO_ICMP,
+        libc::IPPROTO_ICMPV6,
+    ];
     let mut refusals = vec![
-        refuse(families.map(|family| Differs(0, bits(family))).to_vec(), FAMILY_NOT_SUPPORTED),
-        refuse(vec![Equal(0, bits(libc::AF_NETLINK)), Differs(2, bits(libc::NETLINK_ROUTE))], PROTOCOL_NOT_SUPPORTED),
+        refuse(
+            families.map(|family| Differs(0, bits(family))).to_vec(),
+            FAMILY_NOT_SUPPORTED,
+        ),
+        refuse(
+            vec![
+                Equal(0, bits(libc::AF_NETLINK)),
+                Differs(2, bits(libc::NETLINK_ROUTE)),
+            ],
+            PROTOCOL_NOT_SUPPORTED,
+        ),
     ];
     for family in [libc::AF_INET, libc::AF_INET6] {
         // The low four bits are the type, the rest are SOCK_CLOEXEC and SOCK_NONBLOCK (`socket(2)`).
-        refusals.push(refuse(vec![Equal(0, bits(family)), Masked(1, 0xf, bits(libc::SOCK_RAW))], NOT_PERMITTED));
+        refusals.push(refuse(
+            vec![Equal(0, bits(family)), Masked(1, 0xf, bits(libc::SOCK_RAW))],
+            NOT_PERMITTED,
+        ));
         let mut odd_protocol = vec![Equal(0, bits(family))];
         odd_protocol.extend(protocols.map(|protocol| Differs(2, bits(protocol))));
         refusals.push(refuse(odd_protocol, PROTOCOL_NOT_SUPPORTED));
@@ -162,7 +227,11 @@ mod tests {
 
     #[test]
     fn every_profile_fits_the_kernel_limit_and_is_shallow() {
-        for profile in [SeccompProfile::Default, SeccompProfile::Strict, SeccompProfile::DangerouslyNone] {
+        for profile in [
+            SeccompProfile::Default,
+            SeccompProfile::Strict,
+            SeccompProfile::DangerouslyNone,
+        ] {
             let length = compile(&profile).0.len();
             assert!(length < 700, "{profile:?}: {length} instructions");
         }
@@ -172,7 +241,17 @@ mod tests {
     fn a_call_is_in_one_group_only() {
         use tables::*;
         let mut seen = BTreeMap::new();
-        for group in [CORE, STRICT_FILES, LEGACY, FILES, EVENTS, PROCESSES, MEMORY, SOCKETS, REFUSED] {
+        for group in [
+            CORE,
+            STRICT_FILES,
+            LEGACY,
+            FILES,
+            EVENTS,
+            PROCESSES,
+            MEMORY,
+            SOCKETS,
+            REFUSED,
+        ] {
             for (name, number) in group {
                 assert_eq!(seen.insert(*number, *name), None, "{name} is listed twice");
             }
@@ -200,8 +279,17 @@ mod tests {
                     0x0005_0000 | u32::from(NO_SUCH_CALL)
                 };
                 // AF_UNIX, no flags: no refusal by argument applies.
-                let arguments = if call == number(libc::SYS_socket) || call == number(libc::SYS_socketpair) { [1, 1, 0, 0, 0, 0] } else { [0; 6] };
-                assert_eq!(ask(&profile, call.into(), arguments), expected, "{profile:?}, call {call}");
+                let arguments =
+                    if call == number(libc::SYS_socket) || call == number(libc::SYS_socketpair) {
+                        [1, 1, 0, 0, 0, 0]
+                    } else {
+                        [0; 6]
+                    };
+                assert_eq!(
+                    ask(&profile, call.into(), arguments),
+                    expected,
+                    "{profile:?}, call {call}"
+                );
             }
         }
     }
@@ -210,12 +298,31 @@ mod tests {
     fn refusals_look_at_the_low_half_of_an_argument_only() {
         let default = SeccompProfile::Default;
         for value in [0x5412, 0xdead_beef_0000_5412_u64, 0x541c, 0x1_0000_541c] {
-            assert_eq!(ask(&default, libc::SYS_ioctl, [0, value, 0, 0, 0, 0]), EPERM, "{value:#x}");
+            assert_eq!(
+                ask(&default, libc::SYS_ioctl, [0, value, 0, 0, 0, 0]),
+                EPERM,
+                "{value:#x}"
+            );
         }
-        assert_eq!(ask(&default, libc::SYS_ioctl, [0, 0x5413, 0, 0, 0, 0]), ALLOW);
-        for flag in [0x1000_0000_u64, 0x4000_0000, 0x2_0000, 0xffff_ffff_1000_0011] {
-            assert_eq!(ask(&default, libc::SYS_clone, [flag, 0, 0, 0, 0, 0]), EPERM, "{flag:#x}");
+        assert_eq!(
+            ask(&default, libc::SYS_ioctl, [0, 0x5413, 0, 0, 0, 0]),
+            ALLOW
+        );
+        for flag in [
+            0x1000_0000_u64,
+            0x4000_0000,
+            0x2_0000,
+            0xffff_ffff_1000_0011,
+        ] {
+            assert_eq!(
+                ask(&default, libc::SYS_clone, [flag, 0, 0, 0, 0, 0]),
+                EPERM,
+                "{flag:#x}"
+            );
         }
-        assert_eq!(ask(&default, libc::SYS_clone, [0x0120_0011, 0, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(
+            ask(&default, libc::SYS_clone, [0x0120_0011, 0, 0, 0, 0, 0]),
+            ALLOW
+        );
     }
 }

@@ -3,8 +3,8 @@
 //! This is rcc's own program, executed again under another name with an empty environment, so that nothing of the
 //! caller is left in its memory: everything in the agent's pid namespace counts as the agent's. Its numbered steps:
 //!
-//! 1. take the two inherited descriptors, tie its life to the supervisor's
-//! 2. read the plan, open the standard streams anew
+//! 1. take the inherited control connection, tie its life to the supervisor's
+//! 2. wait for the plan, open the standard streams anew
 //! 3. new session, new session keyring
 //! 4. file tree, pivot, hostname
 //! 5. loopback, when no helper does the network
@@ -23,12 +23,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rcc_plan::{Network, Plan, SeccompProfile};
-use rcc_sys::process::{
-    SignalDescriptor, SignalSet, close_on_exec_from, execute_path, exit_now, fork, join_new_session_keyring, place_descriptor, restore_default_signal_actions, take_descriptor,
-};
 use rcc_sys::SysError;
 use rcc_sys::netlink::RouteSocket;
 use rcc_sys::netlink::router::configure_loopback_only;
+use rcc_sys::process::{
+    SignalDescriptor, SignalSet, close_on_exec_from, execute_path, exit_now, fork,
+    join_new_session_keyring, place_descriptor, restore_default_signal_actions, take_descriptor,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -42,8 +43,6 @@ use crate::{confine, seccomp, streams, tree};
 pub const STAGE_NAME: &str = "rcc-init";
 /// Descriptor number of the control connection.
 pub(crate) const CONTROL_DESCRIPTOR: i32 = 3;
-/// Descriptor number of the file with the plan.
-pub(crate) const PLAN_DESCRIPTOR: i32 = 4;
 
 /// Exit code for a program that exists but cannot be executed, as in shells, podman and docker.
 const CANNOT_EXECUTE: i32 = 126;
@@ -57,12 +56,20 @@ const FAILED: i32 = 125;
 #[must_use]
 pub fn stage_main() -> i32 {
     // Step 1.
-    let Ok(control) = take_descriptor(CONTROL_DESCRIPTOR).map(Control::from_descriptor) else { return FAILED };
+    let Ok(control) = take_descriptor(CONTROL_DESCRIPTOR).map(Control::from_descriptor) else {
+        return FAILED;
+    };
     match run(&control) {
         Ok(code) => code,
         Err(error) => {
             // When the supervisor is gone there is nobody to tell.
-            let _ = control.send(&Message::Failed { chain: error.chain(), hint: error.hint() }, &[]);
+            let _ = control.send(
+                &Message::Failed {
+                    chain: error.chain(),
+                    hint: error.hint(),
+                },
+                &[],
+            );
             FAILED
         }
     }
@@ -73,41 +80,65 @@ fn system(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
 }
 
 fn system_call(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
-    move |errno| NativeError::Supervisor { step, source: SysError::new(call, "", errno) }
+    move |errno| NativeError::Supervisor {
+        step,
+        source: SysError::new(call, "", errno),
+    }
 }
 
 fn run(control: &Control) -> Result<i32, NativeError> {
     // Step 1, second half. Should the supervisor have died before this line, step 7 sees the end of the connection.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(system_call("tie pid 1's life to the supervisor", "prctl(2)"))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(system_call(
+        "tie pid 1's life to the supervisor",
+        "prctl(2)",
+    ))?;
     // Step 2.
-    let plan = read_plan()?;
+    let Some(plan) = receive_plan(control)? else {
+        return Ok(FAILED);
+    };
     // While the host's file tree is in view.
     streams::open_anew(plan.streams)?;
     // Step 3.
     rustix::process::setsid().map_err(system_call("start a new session", "setsid(2)"))?;
     match join_new_session_keyring() {
-        Err(error) if error.errno != Errno::NOSYS => return Err(system("leave the session keyring")(error)),
+        Err(error) if error.errno != Errno::NOSYS => {
+            return Err(system("leave the session keyring")(error));
+        }
         _ => {}
     }
     // Step 4. Modes in the plan are exact; the agent gets the caller's mask back.
     let umask = rustix::process::umask(Mode::empty());
     tree::build(&plan.mounts)?;
     rustix::process::umask(umask);
-    rustix::system::sethostname(plan.hostname.as_bytes()).map_err(system_call("set the hostname", "sethostname(2)"))?;
+    rustix::system::sethostname(plan.hostname.as_bytes())
+        .map_err(system_call("set the hostname", "sethostname(2)"))?;
     // Step 5.
     if plan.network == Network::None {
         let step = "bring the loopback interface up";
         let route = RouteSocket::open();
-        route.and_then(|route| configure_loopback_only(&route)).map_err(|source| NativeError::Network { step, source })?;
+        route
+            .and_then(|route| configure_loopback_only(&route))
+            .map_err(|source| NativeError::Network { step, source })?;
     }
     // Step 6.
-    let terminal = if plan.streams.wants_terminal() { Some(Terminal::open()?) } else { None };
+    let terminal = if plan.streams.wants_terminal() {
+        Some(Terminal::open()?)
+    } else {
+        None
+    };
     // Step 7.
-    let descriptors: Vec<_> = terminal.iter().map(|terminal| terminal.master.as_fd()).collect();
-    control.send(&Message::TreeReady, &descriptors).map_err(system("report to the supervisor"))?;
+    let descriptors: Vec<_> = terminal
+        .iter()
+        .map(|terminal| terminal.master.as_fd())
+        .collect();
+    control
+        .send(&Message::TreeReady, &descriptors)
+        .map_err(system("report to the supervisor"))?;
     drop(descriptors);
-    match control.receive().map_err(system("hear from the supervisor"))? {
+    match control
+        .receive()
+        .map_err(system("hear from the supervisor"))?
+    {
         Some((Message::Go, _)) => {}
         _ => return Ok(FAILED),
     }
@@ -116,7 +147,9 @@ fn run(control: &Control) -> Result<i32, NativeError> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(system_call("close pid 1's memory to others", "prctl(2)"))?;
     let signals = SignalSet::all();
-    signals.block_only_these().map_err(system("block signals"))?;
+    signals
+        .block_only_these()
+        .map_err(system("block signals"))?;
     let signals = signals.descriptor().map_err(system("wait for signals"))?;
     // Step 9. The agent inherits the filter; a shorter list is added in the agent alone.
     seccomp::compile(match plan.hardening.seccomp {
@@ -131,18 +164,37 @@ fn run(control: &Control) -> Result<i32, NativeError> {
         Some(pid) => pid,
     };
     // Step 11.
-    let mut reaper = Reaper { control, agent, slave, supervisor_talks: true };
+    let mut reaper = Reaper {
+        control,
+        agent,
+        slave,
+        supervisor_talks: true,
+    };
     reaper.take_foreground();
     close_standard_streams()?;
     reaper.run(&signals)
 }
 
-fn read_plan() -> Result<Plan, NativeError> {
-    let broken = |errno| NativeError::Supervisor { step: "read the plan", source: SysError::new("read(2)", "the plan", errno) };
-    let descriptor = take_descriptor(PLAN_DESCRIPTOR).map_err(system("read the plan"))?;
+/// Waits for the plan; `None` when the supervisor gave the run up before it made one.
+fn receive_plan(control: &Control) -> Result<Option<Plan>, NativeError> {
+    let broken = |errno| system("read the plan")(SysError::new("read(2)", "the plan", errno));
+    let Some((message, mut descriptors)) = control
+        .receive()
+        .map_err(system("hear from the supervisor"))?
+    else {
+        return Ok(None);
+    };
+    let file = descriptors
+        .pop()
+        .filter(|_| message == Message::Plan)
+        .ok_or_else(|| broken(Errno::PROTO))?;
     let mut text = Vec::new();
-    std::fs::File::from(descriptor).read_to_end(&mut text).map_err(|_| broken(Errno::IO))?;
-    serde_json::from_slice(&text).map_err(|_| broken(Errno::BADMSG))
+    std::fs::File::from(file)
+        .read_to_end(&mut text)
+        .map_err(|_| broken(Errno::IO))?;
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|_| broken(Errno::BADMSG))
 }
 
 /// Replaces pid 1's standard streams: the agent alone holds the caller's pipes.
@@ -150,7 +202,8 @@ fn close_standard_streams() -> Result<(), NativeError> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(system_call("open /dev/null", "openat(2)"))?;
     for number in 0..3 {
-        place_descriptor(null.as_fd(), number).map_err(system("close the standard streams of pid 1"))?;
+        place_descriptor(null.as_fd(), number)
+            .map_err(system("close the standard streams of pid 1"))?;
     }
     Ok(())
 }
@@ -166,12 +219,18 @@ impl Terminal {
     fn open() -> Result<Self, NativeError> {
         let step = "open a terminal in the sandbox";
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let master = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty()).map_err(system_call(step, "openat(2)"))?;
+        let master = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty())
+            .map_err(system_call(step, "openat(2)"))?;
         rustix::pty::unlockpt(&master).map_err(system_call(step, "unlockpt(3)"))?;
-        let slave = rustix::pty::ioctl_tiocgptpeer(&master, rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY)
-            .map_err(system_call(step, "ioctl(2) TIOCGPTPEER"))?;
-        rustix::io::fcntl_setfd(&slave, rustix::io::FdFlags::CLOEXEC).map_err(system_call(step, "fcntl(2)"))?;
-        rustix::process::ioctl_tiocsctty(&slave).map_err(system_call(step, "ioctl(2) TIOCSCTTY"))?;
+        let slave = rustix::pty::ioctl_tiocgptpeer(
+            &master,
+            rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY,
+        )
+        .map_err(system_call(step, "ioctl(2) TIOCGPTPEER"))?;
+        rustix::io::fcntl_setfd(&slave, rustix::io::FdFlags::CLOEXEC)
+            .map_err(system_call(step, "fcntl(2)"))?;
+        rustix::process::ioctl_tiocsctty(&slave)
+            .map_err(system_call(step, "ioctl(2) TIOCSCTTY"))?;
         Ok(Self { master, slave })
     }
 }
@@ -181,11 +240,26 @@ fn become_agent(control: &Control, plan: &Plan, slave: Option<OwnedFd>) -> i32 {
     match prepare_agent(plan, slave.as_ref()) {
         Ok(never) => {
             let errno = never.errno;
-            let _ = control.send(&Message::ExecFailed { errno: errno.raw_os_error() }, &[]);
-            if errno == Errno::NOENT || errno == Errno::NOTDIR { NOT_FOUND } else { CANNOT_EXECUTE }
+            let _ = control.send(
+                &Message::ExecFailed {
+                    errno: errno.raw_os_error(),
+                },
+                &[],
+            );
+            if errno == Errno::NOENT || errno == Errno::NOTDIR {
+                NOT_FOUND
+            } else {
+                CANNOT_EXECUTE
+            }
         }
         Err(error) => {
-            let _ = control.send(&Message::Failed { chain: error.chain(), hint: error.hint() }, &[]);
+            let _ = control.send(
+                &Message::Failed {
+                    chain: error.chain(),
+                    hint: error.hint(),
+                },
+                &[],
+            );
             FAILED
         }
     }
@@ -193,11 +267,17 @@ fn become_agent(control: &Control, plan: &Plan, slave: Option<OwnedFd>) -> i32 {
 
 /// Does everything up to the exec; `Ok` carries the error of the exec itself.
 fn prepare_agent(plan: &Plan, slave: Option<&OwnedFd>) -> Result<SysError, NativeError> {
-    rustix::process::setpgid(None, None).map_err(system_call("start a process group", "setpgid(2)"))?;
+    rustix::process::setpgid(None, None)
+        .map_err(system_call("start a process group", "setpgid(2)"))?;
     if let Some(slave) = slave {
         // A process of the background that takes the terminal gets SIGTTOU unless it is blocked, which it is here.
-        rustix::termios::tcsetpgrp(slave, rustix::process::getpgrp()).map_err(system_call("take the terminal", "tcsetpgrp(3)"))?;
-        let streams = [plan.streams.stdin_terminal, plan.streams.stdout_terminal, plan.streams.stderr_terminal];
+        rustix::termios::tcsetpgrp(slave, rustix::process::getpgrp())
+            .map_err(system_call("take the terminal", "tcsetpgrp(3)"))?;
+        let streams = [
+            plan.streams.stdin_terminal,
+            plan.streams.stdout_terminal,
+            plan.streams.stderr_terminal,
+        ];
         for (number, _) in (0..).zip(streams).filter(|(_, terminal)| *terminal) {
             place_descriptor(slave.as_fd(), number).map_err(system("connect the terminal"))?;
         }
@@ -207,7 +287,11 @@ fn prepare_agent(plan: &Plan, slave: Option<&OwnedFd>) -> Result<SysError, Nativ
         path: plan.cwd.clone(),
         source: SysError::new("chdir(2)", "", errno),
     })?;
-    let arguments = plan.argv.iter().map(|argument| c_string(argument.as_os_str())).collect::<Result<Vec<_>, _>>()?;
+    let arguments = plan
+        .argv
+        .iter()
+        .map(|argument| c_string(argument.as_os_str()))
+        .collect::<Result<Vec<_>, _>>()?;
     let environment = plan
         .environment
         .iter()
@@ -221,7 +305,9 @@ fn prepare_agent(plan: &Plan, slave: Option<&OwnedFd>) -> Result<SysError, Nativ
     let candidates = candidates(plan)?;
     close_on_exec_from(3).map_err(system("close descriptors"))?;
     restore_default_signal_actions();
-    SignalSet::none().block_only_these().map_err(system("unblock signals"))?;
+    SignalSet::none()
+        .block_only_these()
+        .map_err(system("unblock signals"))?;
     if plan.hardening.seccomp == SeccompProfile::Strict {
         seccomp::compile(&SeccompProfile::Strict).install()?;
     }
@@ -229,17 +315,26 @@ fn prepare_agent(plan: &Plan, slave: Option<&OwnedFd>) -> Result<SysError, Nativ
 }
 
 fn c_string(text: &OsStr) -> Result<CString, NativeError> {
-    CString::new(text.as_bytes())
-        .map_err(|_| NativeError::Supervisor { step: "pass the command on", source: SysError::new("execve(2)", "", Errno::INVAL) })
+    CString::new(text.as_bytes()).map_err(|_| NativeError::Supervisor {
+        step: "pass the command on",
+        source: SysError::new("execve(2)", "", Errno::INVAL),
+    })
 }
 
 /// The paths at which the program may be, as `execvp(3)` looks for it.
 fn candidates(plan: &Plan) -> Result<Vec<CString>, NativeError> {
-    let program = plan.argv.first().map_or(OsStr::new(""), |program| program.as_os_str());
+    let program = plan
+        .argv
+        .first()
+        .map_or(OsStr::new(""), |program| program.as_os_str());
     if program.as_bytes().contains(&b'/') {
         return Ok(vec![c_string(program)?]);
     }
-    let path = plan.environment.iter().find(|(name, _)| name.as_os_str() == "PATH").map(|(_, value)| value.as_os_str());
+    let path = plan
+        .environment
+        .iter()
+        .find(|(name, _)| name.as_os_str() == "PATH")
+        .map(|(_, value)| value.as_os_str());
     std::env::split_paths(path.unwrap_or(OsStr::new("/usr/bin:/bin")))
         .map(|directory| c_string(directory.join(program).as_os_str()))
         .collect()
@@ -287,7 +382,9 @@ impl Reaper<'_> {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(system_call("wait for events", "poll(2)")(errno)),
             }
-            let spoken = events.get(1).is_some_and(|event| !event.revents().is_empty());
+            let spoken = events
+                .get(1)
+                .is_some_and(|event| !event.revents().is_empty());
             while let Some(number) = signals.next().map_err(system("take a signal"))? {
                 match Signal::from_named_raw(number) {
                     Some(Signal::CHILD) => {
@@ -346,5 +443,7 @@ impl Reaper<'_> {
 
 /// The exit code that stands for a wait status, 128+n for signals; `None` while the process lives.
 fn exit_code(status: WaitStatus) -> Option<i32> {
-    status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+    status
+        .exit_status()
+        .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
 }

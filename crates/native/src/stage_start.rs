@@ -1,17 +1,16 @@
-//! Turns a freshly cloned process into pid 1: identity, sealed program, two descriptors, empty environment.
+//! Turns a freshly cloned process into pid 1: identity, sealed program, one descriptor, empty environment.
 //!
 //! Should: run in the cloned process, whose memory is still a copy of the supervisor's.
 //! Mustn't: leave anything of that copy: it ends in an exec or an exit.
 
 use std::ffi::CString;
-use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rcc_plan::Plan;
 use rcc_sys::SysError;
 use rcc_sys::mount::{Depth, MountAttributes, set_mount_attributes};
 use rcc_sys::process::{
-    CloneFlags, close_on_exec_from, enter_new_network_namespace, execute_descriptor, place_descriptor,
+    CloneFlags, close_on_exec_from, enter_new_network_namespace, execute_descriptor,
+    place_descriptor,
 };
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
@@ -21,7 +20,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::error::NativeError;
 use crate::protocol::{Control, Message};
-use crate::stage::{CONTROL_DESCRIPTOR, PLAN_DESCRIPTOR, STAGE_NAME};
+use crate::stage::{CONTROL_DESCRIPTOR, STAGE_NAME};
 
 /// The namespaces of the agent that are made with its first process. The network namespace, by far the slowest to make,
 /// follows in the process itself, while the helper makes the router's.
@@ -37,16 +36,18 @@ pub(crate) const AGENT_NAMESPACES: CloneFlags = CloneFlags::USER
 #[derive(Debug)]
 pub(crate) struct Stage {
     control: Control,
-    /// Where the helper waits for the agent's network namespace; `None` when there is no helper.
+    /// Where the helper waits for the agent's network namespace.
     pub(crate) helper: Option<Control>,
-    plan: OwnedFd,
     program: CString,
     uid: u32,
     gid: u32,
 }
 
 fn failed(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
-    move |errno| NativeError::Supervisor { step, source: SysError::new(call, "", errno) }
+    move |errno| NativeError::Supervisor {
+        step,
+        source: SysError::new(call, "", errno),
+    }
 }
 
 fn failed_call(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
@@ -55,10 +56,16 @@ fn failed_call(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
 
 impl Stage {
     /// Prepares the start while still in the supervisor.
-    pub(crate) fn new(plan: &Plan, control: Control) -> Result<Self, NativeError> {
+    pub(crate) fn new(control: Control, uid: u32, gid: u32) -> Result<Self, NativeError> {
         let program = rustix::fs::readlinkat(CWD, "/proc/self/exe", Vec::new())
             .map_err(failed("find rcc's own program", "readlinkat(2)"))?;
-        Ok(Self { control, helper: None, plan: plan_file(plan)?, program, uid: plan.uid, gid: plan.gid })
+        Ok(Self {
+            control,
+            helper: None,
+            program,
+            uid,
+            gid,
+        })
     }
 
     /// Maps the ids of the calling process as those of pid 1 will be.
@@ -69,11 +76,20 @@ impl Stage {
     /// Becomes pid 1's program. Returns only on failure, with the exit code.
     pub(crate) fn execute(&self) -> i32 {
         let error = match self.try_execute() {
-            Ok(source) => NativeError::Supervisor { step: "execute pid 1's program", source },
+            Ok(source) => NativeError::Supervisor {
+                step: "execute pid 1's program",
+                source,
+            },
             Err(error) => error,
         };
         // Without a listener nobody can be told; the exit code says the rest.
-        let _ = self.control.send(&Message::Failed { chain: error.chain(), hint: error.hint() }, &[]);
+        let _ = self.control.send(
+            &Message::Failed {
+                chain: error.chain(),
+                hint: error.hint(),
+            },
+            &[],
+        );
         125
     }
 
@@ -84,20 +100,26 @@ impl Stage {
         enter_new_network_namespace().map_err(failed_call("make the agent's network namespace"))?;
         if let Some(helper) = &self.helper {
             let step = "hand the agent's network namespace to the helper";
-            let namespace = rustix::fs::open("/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(failed(step, "openat(2)"))?;
-            helper.send(&Message::AgentNamespace, &[namespace.as_fd()]).map_err(failed_call(step))?;
+            let namespace = rustix::fs::open(
+                "/proc/self/ns/net",
+                OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .map_err(failed(step, "openat(2)"))?;
+            helper
+                .send(&Message::AgentNamespace, &[namespace.as_fd()])
+                .map_err(failed_call(step))?;
         }
         let program = self.sealed_program()?;
         keep_capabilities_over_exec()?;
-        // The numbers 3 and 4 may be in use by the descriptors to be placed: move them out of the way first.
-        let control = duplicate_above(&self.control)?;
-        let plan = duplicate_above(&self.plan)?;
-        let program = duplicate_above(&program)?;
+        // The control connection's number may be the program's: move the program out of the way first.
+        let program = rustix::io::fcntl_dupfd_cloexec(&program, CONTROL_DESCRIPTOR + 1)
+            .map_err(failed("move a descriptor", "fcntl(2)"))?;
         close_on_exec_from(3).map_err(failed_call("close descriptors"))?;
-        place_descriptor(control.as_fd(), CONTROL_DESCRIPTOR).map_err(failed_call("hand the control connection over"))?;
-        place_descriptor(plan.as_fd(), PLAN_DESCRIPTOR).map_err(failed_call("hand the plan over"))?;
-        let name = CString::new(STAGE_NAME).map_err(|_| failed("name pid 1", "execveat(2)")(Errno::INVAL))?;
+        place_descriptor(self.control.as_fd(), CONTROL_DESCRIPTOR)
+            .map_err(failed_call("hand the control connection over"))?;
+        let name = CString::new(STAGE_NAME)
+            .map_err(|_| failed("name pid 1", "execveat(2)")(Errno::INVAL))?;
         Ok(execute_descriptor(program.as_fd(), &[name], &[]))
     }
 
@@ -110,18 +132,32 @@ impl Stage {
             let running = rustix::fs::stat("/proc/self/exe").map_err(failed(step, "stat(2)"))?;
             let found = rustix::fs::fstat(&mount).map_err(failed(step, "fstat(2)"))?;
             if (running.st_dev, running.st_ino) == (found.st_dev, found.st_ino) {
-                set_mount_attributes(mount.as_fd(), MountAttributes::READ_ONLY, Depth::One).map_err(failed_call(step))?;
+                set_mount_attributes(mount.as_fd(), MountAttributes::READ_ONLY, Depth::One)
+                    .map_err(failed_call(step))?;
                 return Ok(mount);
             }
         }
-        let running = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(failed(step, "openat(2)"))?;
+        let running = rustix::fs::open(
+            "/proc/self/exe",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(failed(step, "openat(2)"))?;
         let copy = rustix::fs::memfd_create("rcc", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
             .map_err(failed(step, "memfd_create(2)"))?;
-        std::io::copy(&mut std::fs::File::from(running), &mut std::fs::File::from(copy.try_clone().map_err(|_| failed(step, "dup(2)")(Errno::MFILE))?))
-            .map_err(|_| failed(step, "write(2)")(Errno::IO))?;
-        rustix::fs::fcntl_add_seals(&copy, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)
-            .map_err(failed(step, "fcntl(2)"))?;
+        std::io::copy(
+            &mut std::fs::File::from(running),
+            &mut std::fs::File::from(
+                copy.try_clone()
+                    .map_err(|_| failed(step, "dup(2)")(Errno::MFILE))?,
+            ),
+        )
+        .map_err(|_| failed(step, "write(2)")(Errno::IO))?;
+        rustix::fs::fcntl_add_seals(
+            &copy,
+            SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
+        )
+        .map_err(failed(step, "fcntl(2)"))?;
         Ok(copy)
     }
 }
@@ -135,7 +171,8 @@ fn map_identity(uid: u32, gid: u32) -> Result<(), NativeError> {
         ("/proc/self/uid_map", format!("{uid} {uid} 1")),
         ("/proc/self/gid_map", format!("{gid} {gid} 1")),
     ] {
-        let file = rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed(step, "openat(2)"))?;
+        let file = rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed(step, "openat(2)"))?;
         rustix::io::write(&file, text.as_bytes()).map_err(failed(step, "write(2)"))?;
     }
     Ok(())
@@ -146,26 +183,15 @@ fn map_identity(uid: u32, gid: u32) -> Result<(), NativeError> {
 fn keep_capabilities_over_exec() -> Result<(), NativeError> {
     let step = "keep pid 1's capabilities";
     let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN | CapabilitySet::SETPCAP;
-    let sets = CapabilitySets { effective: needed, permitted: needed, inheritable: needed };
+    let sets = CapabilitySets {
+        effective: needed,
+        permitted: needed,
+        inheritable: needed,
+    };
     rustix::thread::set_capabilities(None, sets).map_err(failed(step, "capset(2)"))?;
     for capability in needed.iter() {
-        rustix::thread::configure_capability_in_ambient_set(capability, true).map_err(failed(step, "prctl(2)"))?;
+        rustix::thread::configure_capability_in_ambient_set(capability, true)
+            .map_err(failed(step, "prctl(2)"))?;
     }
     Ok(())
-}
-
-fn duplicate_above(descriptor: &impl AsFd) -> Result<OwnedFd, NativeError> {
-    rustix::io::fcntl_dupfd_cloexec(descriptor, PLAN_DESCRIPTOR + 1).map_err(failed("move a descriptor", "fcntl(2)"))
-}
-
-/// Writes the plan into a file in memory, positioned at its start.
-fn plan_file(plan: &Plan) -> Result<OwnedFd, NativeError> {
-    let step = "write the plan for pid 1";
-    let io = |_| failed(step, "write(2)")(Errno::IO);
-    let file = rustix::fs::memfd_create("rcc-plan", MemfdFlags::CLOEXEC).map_err(failed(step, "memfd_create(2)"))?;
-    let mut file = std::fs::File::from(file);
-    let text = serde_json::to_vec(plan).map_err(|_| failed(step, "write(2)")(Errno::INVAL))?;
-    file.write_all(&text).map_err(io)?;
-    file.seek(SeekFrom::Start(0)).map_err(io)?;
-    Ok(file.into())
 }

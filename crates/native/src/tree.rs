@@ -21,8 +21,9 @@ use rcc_sys::mount::{Depth, MountAttributes, Resolve, open_location, set_mount_a
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree, unmount,
 };
 
 use crate::error::NativeError;
@@ -53,33 +54,58 @@ struct Tree {
 
 fn at(action: &'static str, path: impl Into<SafeBytes>) -> impl FnOnce(SysError) -> NativeError {
     let path = path.into();
-    move |source| NativeError::Tree { action, path, source }
+    move |source| NativeError::Tree {
+        action,
+        path,
+        source,
+    }
 }
 
-fn call(action: &'static str, call: &'static str, path: &Path) -> impl FnOnce(Errno) -> NativeError {
+fn call(
+    action: &'static str,
+    call: &'static str,
+    path: &Path,
+) -> impl FnOnce(Errno) -> NativeError {
     let path = SafeBytes::from(path);
-    move |errno| NativeError::Tree { action, path, source: SysError::new(call, "", errno) }
+    move |errno| NativeError::Tree {
+        action,
+        path,
+        source: SysError::new(call, "", errno),
+    }
 }
 
 /// Makes a detached file system in memory.
 fn memory_file_system(purpose: &str, size: &str, mode: u32) -> Result<OwnedFd, NativeError> {
     let purpose = Path::new(purpose);
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call("make a file system in memory for", "fsopen(2)", purpose))?;
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call(
+        "make a file system in memory for",
+        "fsopen(2)",
+        purpose,
+    ))?;
     fsconfig_set_string(&context, "size", size)
         .and_then(|()| fsconfig_set_string(&context, "mode", format!("{mode:o}")))
         .and_then(|()| fsconfig_create(&context))
-        .map_err(call("make a file system in memory for", "fsconfig(2)", purpose))?;
+        .map_err(call(
+            "make a file system in memory for",
+            "fsconfig(2)",
+            purpose,
+        ))?;
     fsmount(
         &context,
         FsMountFlags::FSMOUNT_CLOEXEC,
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
     )
-    .map_err(call("make a file system in memory for", "fsmount(2)", purpose))
+    .map_err(call(
+        "make a file system in memory for",
+        "fsmount(2)",
+        purpose,
+    ))
 }
 
 /// Attaches the new root where it can be pivoted to.
 fn attach_root(root: &OwnedFd) -> Result<(), NativeError> {
-    let site = open_location(CWD, Path::new(BUILD_SITE), Resolve::NoSymlinks).map_err(at("open", BUILD_SITE))?;
+    let site = open_location(CWD, Path::new(BUILD_SITE), Resolve::NoSymlinks)
+        .map_err(at("open", BUILD_SITE))?;
     move_mount(
         root,
         "",
@@ -87,7 +113,11 @@ fn attach_root(root: &OwnedFd) -> Result<(), NativeError> {
         "",
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
     )
-    .map_err(call("attach the new root at", "move_mount(2)", Path::new(BUILD_SITE)))
+    .map_err(call(
+        "attach the new root at",
+        "move_mount(2)",
+        Path::new(BUILD_SITE),
+    ))
 }
 
 /// The path of a plan step relative to the new root.
@@ -101,14 +131,28 @@ impl Tree {
             MountStep::Directory { at, mode } => self.directory(relative(at), *mode).map(drop),
             MountStep::File { at, content, mode } => self.file(relative(at), content, *mode),
             MountStep::Symlink { at, target } => self.symlink(relative(at), target.as_path()),
-            MountStep::Bind { from, at, kind, access, identity } => {
+            MountStep::Bind {
+                from,
+                at,
+                kind,
+                access,
+                identity,
+            } => {
                 let source = open_source(from, *kind, *identity)?;
                 let target = self.mount_point(relative(at), *kind)?;
                 self.bind(&source, &target, at, *kind, *access)
             }
             MountStep::Etc { synthetic, absent } => self.etc(synthetic, absent),
-            MountStep::Tmpfs { at, size_bytes, mode } => {
-                let mount = memory_file_system(&at.as_path().to_string_lossy(), &size_bytes.to_string(), *mode)?;
+            MountStep::Tmpfs {
+                at,
+                size_bytes,
+                mode,
+            } => {
+                let mount = memory_file_system(
+                    &at.as_path().to_string_lossy(),
+                    &size_bytes.to_string(),
+                    *mode,
+                )?;
                 let target = self.directory(relative(at), 0o755)?;
                 self.attach(&mount, &target, at)
             }
@@ -131,9 +175,13 @@ impl Tree {
             Err(source) => return Err(at("open", absolute(path))(source)),
         }
         let (parent, name) = self.parent_of(path)?;
-        rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode))
-            .map_err(call("make the directory", "mkdirat(2)", &absolute(path)))?;
-        open_location(parent.as_fd(), Path::new(name), Resolve::Beneath).map_err(at("open", absolute(path)))
+        rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)).map_err(call(
+            "make the directory",
+            "mkdirat(2)",
+            &absolute(path),
+        ))?;
+        open_location(parent.as_fd(), Path::new(name), Resolve::Beneath)
+            .map_err(at("open", absolute(path)))
     }
 
     /// Opens the parent directory of `path` (making it when it is missing) and names the last component.
@@ -146,12 +194,22 @@ impl Tree {
 
     fn file(&self, path: &Path, content: &str, mode: u32) -> Result<(), NativeError> {
         let (parent, name) = self.parent_of(path)?;
-        write_file(&parent, Path::new(name), content.as_bytes(), mode, &absolute(path))
+        write_file(
+            &parent,
+            Path::new(name),
+            content.as_bytes(),
+            mode,
+            &absolute(path),
+        )
     }
 
     fn symlink(&self, path: &Path, target: &Path) -> Result<(), NativeError> {
         let (parent, name) = self.parent_of(path)?;
-        rustix::fs::symlinkat(target, &parent, name).map_err(call("make the link", "symlinkat(2)", &absolute(path)))
+        rustix::fs::symlinkat(target, &parent, name).map_err(call(
+            "make the link",
+            "symlinkat(2)",
+            &absolute(path),
+        ))
     }
 
     /// Opens the place where something will be mounted, making an empty file or directory when it is missing.
@@ -166,7 +224,8 @@ impl Tree {
                 }
                 let (parent, name) = self.parent_of(path)?;
                 write_file(&parent, Path::new(name), b"", 0o644, &absolute(path))?;
-                open_location(parent.as_fd(), Path::new(name), Resolve::Beneath).map_err(at("open", absolute(path)))
+                open_location(parent.as_fd(), Path::new(name), Resolve::Beneath)
+                    .map_err(at("open", absolute(path)))
             }
         }
     }
@@ -186,7 +245,10 @@ impl Tree {
         let mount = open_tree(
             source,
             "",
-            OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive,
+            OpenTreeFlags::AT_EMPTY_PATH
+                | OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | recursive,
         )
         .map_err(call("mount", "open_tree(2)", path.as_path()))?;
         let mut attributes = MountAttributes::NO_SETUID;
@@ -199,11 +261,17 @@ impl Tree {
         if access == Access::ReadOnly {
             attributes = attributes.and(MountAttributes::READ_ONLY);
         }
-        set_mount_attributes(mount.as_fd(), attributes, depth).map_err(at("protect", path.clone()))?;
+        set_mount_attributes(mount.as_fd(), attributes, depth)
+            .map_err(at("protect", path.clone()))?;
         self.attach(&mount, target, path)
     }
 
-    fn attach(&self, mount: &OwnedFd, target: &OwnedFd, path: &SafeBytes) -> Result<(), NativeError> {
+    fn attach(
+        &self,
+        mount: &OwnedFd,
+        target: &OwnedFd,
+        path: &SafeBytes,
+    ) -> Result<(), NativeError> {
         move_mount(
             mount,
             "",
@@ -215,7 +283,11 @@ impl Tree {
     }
 
     /// Shows the host's `/etc` with some files replaced and others absent.
-    fn etc(&self, synthetic: &[(SafeBytes, String)], absent: &[SafeBytes]) -> Result<(), NativeError> {
+    fn etc(
+        &self,
+        synthetic: &[(SafeBytes, String)],
+        absent: &[SafeBytes],
+    ) -> Result<(), NativeError> {
         let layer = Path::new(SCRATCH).join("etc");
         self.directory(&layer, 0o755)?;
         for (name, content) in synthetic {
@@ -224,7 +296,9 @@ impl Tree {
         match self.etc_overlay(&layer, absent) {
             // Something is mounted below /etc (in containers, resolv.conf and hosts), and this namespace may not look
             // below it: the overlay refuses such a layer.
-            Err(NativeError::Tree { source, .. }) if source.errno == Errno::INVAL => self.etc_binds(&layer, synthetic, absent),
+            Err(NativeError::Tree { source, .. }) if source.errno == Errno::INVAL => {
+                self.etc_binds(&layer, synthetic, absent)
+            }
             done => done,
         }
     }
@@ -238,11 +312,23 @@ impl Tree {
             let path = whiteouts.join(name.as_path());
             let (parent, leaf) = self.parent_of(&path)?;
             rustix::fs::mknodat(&parent, leaf, FileType::CharacterDevice, Mode::empty(), 0)
-                .map_err(call("hide", "mknodat(2)", &Path::new("/etc").join(name.as_path())))?;
+                .map_err(call(
+                    "hide",
+                    "mknodat(2)",
+                    &Path::new("/etc").join(name.as_path()),
+                ))?;
         }
         let etc = Path::new("/etc");
-        let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call("mount", "fsopen(2)", etc))?;
-        let layers = format!("{BUILD_SITE}/{}:{BUILD_SITE}/{}:/etc", layer.display(), whiteouts.display());
+        let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call(
+            "mount",
+            "fsopen(2)",
+            etc,
+        ))?;
+        let layers = format!(
+            "{BUILD_SITE}/{}:{BUILD_SITE}/{}:/etc",
+            layer.display(),
+            whiteouts.display()
+        );
         fsconfig_set_string(&overlay, "lowerdir", layers.as_str())
             .and_then(|()| fsconfig_set_flag(&overlay, "ro"))
             .and_then(|()| fsconfig_create(&overlay))
@@ -250,7 +336,9 @@ impl Tree {
         let mount = fsmount(
             &overlay,
             FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
+            MountAttrFlags::MOUNT_ATTR_RDONLY
+                | MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NODEV,
         )
         .map_err(call("mount", "fsmount(2)", etc))?;
         let target = self.directory(Path::new("etc"), 0o755)?;
@@ -258,45 +346,81 @@ impl Tree {
     }
 
     /// The same without an overlay: the host's `/etc`, with our files mounted over its own one by one.
-    fn etc_binds(&self, layer: &Path, synthetic: &[(SafeBytes, String)], absent: &[SafeBytes]) -> Result<(), NativeError> {
+    fn etc_binds(
+        &self,
+        layer: &Path,
+        synthetic: &[(SafeBytes, String)],
+        absent: &[SafeBytes],
+    ) -> Result<(), NativeError> {
         let etc = Path::new("/etc");
         let source = open_location(CWD, etc, Resolve::NoSymlinks).map_err(at("open", etc))?;
         let target = self.directory(Path::new("etc"), 0o755)?;
-        self.bind(&source, &target, &SafeBytes::from(etc), BindKind::Directory, Access::ReadOnly)?;
+        self.bind(
+            &source,
+            &target,
+            &SafeBytes::from(etc),
+            BindKind::Directory,
+            Access::ReadOnly,
+        )?;
         for (name, content) in synthetic {
             let path = SafeBytes::from(etc.join(name.as_path()));
-            let ours = open_location(self.root.as_fd(), &layer.join(name.as_path()), Resolve::Beneath).map_err(at("open", path.clone()))?;
+            let ours = open_location(
+                self.root.as_fd(),
+                &layer.join(name.as_path()),
+                Resolve::Beneath,
+            )
+            .map_err(at("open", path.clone()))?;
             match open_location(self.root.as_fd(), relative(&path), Resolve::Beneath) {
                 Ok(target) => self.bind(&ours, &target, &path, BindKind::File, Access::ReadOnly)?,
                 // A link, such as resolv.conf to a file of the host's resolver: its target is ours to make if it is
                 // in a directory that the sandbox has of its own.
                 Err(error) if error.errno == Errno::LOOP => self.etc_link_target(&path, content)?,
                 // A name that the host's own /etc lacks cannot be added, and programs live without it.
-                Err(error) if error.errno == Errno::NOENT && name.as_path() != Path::new("resolv.conf") => {}
+                Err(error)
+                    if error.errno == Errno::NOENT
+                        && name.as_path() != Path::new("resolv.conf") => {}
                 Err(source) => return Err(at("replace", path)(source)),
             }
         }
-        absent.iter().try_for_each(|name| self.hide(&SafeBytes::from(etc.join(name.as_path()))))
+        absent
+            .iter()
+            .try_for_each(|name| self.hide(&SafeBytes::from(etc.join(name.as_path()))))
     }
 
     fn etc_link_target(&self, link: &SafeBytes, content: &str) -> Result<(), NativeError> {
-        let text = rustix::fs::readlinkat(&self.root, relative(link), Vec::new()).map_err(call("follow", "readlinkat(2)", link.as_path()))?;
+        let text = rustix::fs::readlinkat(&self.root, relative(link), Vec::new()).map_err(call(
+            "follow",
+            "readlinkat(2)",
+            link.as_path(),
+        ))?;
         let text = PathBuf::from(OsString::from_vec(text.into_bytes()));
-        let target = text.strip_prefix("/run").or_else(|_| text.strip_prefix("../run"));
+        let target = text
+            .strip_prefix("/run")
+            .or_else(|_| text.strip_prefix("../run"));
         match target {
             Ok(below) => self.file(&Path::new("run").join(below), content, 0o644),
-            Err(_) => Err(at("replace", link.clone())(SysError::new("openat2(2)", text.to_string_lossy(), Errno::LOOP))),
+            Err(_) => Err(at("replace", link.clone())(SysError::new(
+                "openat2(2)",
+                text.to_string_lossy(),
+                Errno::LOOP,
+            ))),
         }
     }
 
     fn proc(&self) -> Result<(), NativeError> {
         let path = Path::new("/proc");
-        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call("mount", "fsopen(2)", path))?;
+        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call(
+            "mount",
+            "fsopen(2)",
+            path,
+        ))?;
         fsconfig_create(&context).map_err(call("mount", "fsconfig(2)", path))?;
         let mount = fsmount(
             &context,
             FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NODEV
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC,
         )
         .map_err(call("mount", "fsmount(2)", path))?;
         let target = self.directory(Path::new("proc"), 0o755)?;
@@ -305,7 +429,11 @@ impl Tree {
 
     fn devpts(&self) -> Result<(), NativeError> {
         let path = Path::new("/dev/pts");
-        let context = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call("mount", "fsopen(2)", path))?;
+        let context = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call(
+            "mount",
+            "fsopen(2)",
+            path,
+        ))?;
         fsconfig_set_string(&context, "ptmxmode", "0666")
             .and_then(|()| fsconfig_set_string(&context, "mode", "0620"))
             .and_then(|()| fsconfig_create(&context))
@@ -322,18 +450,27 @@ impl Tree {
 
     /// Covers a path with the scratch directory's empty file or directory.
     fn hide(&self, path: &SafeBytes) -> Result<(), NativeError> {
-        let Some((target, kind)) = self.existing(path)? else { return Ok(()) };
+        let Some((target, kind)) = self.existing(path)? else {
+            return Ok(());
+        };
         let cover = match kind {
             BindKind::Directory => "empty-directory",
             BindKind::File | BindKind::Device => "empty-file",
         };
-        let source = open_location(self.root.as_fd(), &Path::new(SCRATCH).join(cover), Resolve::Beneath).map_err(at("open", cover))?;
+        let source = open_location(
+            self.root.as_fd(),
+            &Path::new(SCRATCH).join(cover),
+            Resolve::Beneath,
+        )
+        .map_err(at("open", cover))?;
         self.bind(&source, &target, path, kind, Access::ReadOnly)
     }
 
     /// Mounts a path read-only on itself.
     fn freeze(&self, path: &SafeBytes) -> Result<(), NativeError> {
-        let Some((target, kind)) = self.existing(path)? else { return Ok(()) };
+        let Some((target, kind)) = self.existing(path)? else {
+            return Ok(());
+        };
         self.bind(&target, &target, path, kind, Access::ReadOnly)
     }
 
@@ -341,11 +478,20 @@ impl Tree {
     fn existing(&self, path: &SafeBytes) -> Result<Option<(OwnedFd, BindKind)>, NativeError> {
         let target = match open_location(self.root.as_fd(), relative(path), Resolve::Beneath) {
             Ok(target) => target,
-            Err(error) if error.errno == Errno::NOENT || error.errno == Errno::NOTDIR => return Ok(None),
+            Err(error) if error.errno == Errno::NOENT || error.errno == Errno::NOTDIR => {
+                return Ok(None);
+            }
             Err(source) => return Err(at("open", path.clone())(source)),
         };
         let kind = file_type(&target, path)?;
-        Ok(Some((target, if kind == FileType::Directory { BindKind::Directory } else { BindKind::File })))
+        Ok(Some((
+            target,
+            if kind == FileType::Directory {
+                BindKind::Directory
+            } else {
+                BindKind::File
+            },
+        )))
     }
 
     fn prepare_scratch(&self) -> Result<(), NativeError> {
@@ -360,7 +506,11 @@ impl Tree {
     fn drop_scratch(&self) -> Result<(), NativeError> {
         let path = Path::new(BUILD_SITE).join(SCRATCH);
         unmount(&path, UnmountFlags::DETACH).map_err(call("detach", "umount2(2)", &path))?;
-        rustix::fs::unlinkat(&self.root, SCRATCH, rustix::fs::AtFlags::REMOVEDIR).map_err(call("remove", "unlinkat(2)", &path))
+        rustix::fs::unlinkat(&self.root, SCRATCH, rustix::fs::AtFlags::REMOVEDIR).map_err(call(
+            "remove",
+            "unlinkat(2)",
+            &path,
+        ))
     }
 
     /// Makes the tree this process's root, detaches the old one, and closes the new root for writing.
@@ -370,11 +520,17 @@ impl Tree {
         // With the same directory twice the old root ends up on top of the new one and can be detached there without
         // a directory to put it in (`pivot_root(2)`, notes).
         rustix::process::pivot_root(".", ".").map_err(call("pivot to", "pivot_root(2)", root))?;
-        unmount(".", UnmountFlags::DETACH).map_err(call("detach the old root from", "umount2(2)", root))?;
+        unmount(".", UnmountFlags::DETACH).map_err(call(
+            "detach the old root from",
+            "umount2(2)",
+            root,
+        ))?;
         rustix::process::chdir("/").map_err(call("enter", "chdir(2)", root))?;
         set_mount_attributes(
             self.root.as_fd(),
-            MountAttributes::READ_ONLY.and(MountAttributes::NO_SETUID).and(MountAttributes::NO_DEVICES),
+            MountAttributes::READ_ONLY
+                .and(MountAttributes::NO_SETUID)
+                .and(MountAttributes::NO_DEVICES),
             Depth::One,
         )
         .map_err(at("close for writing", "/"))
@@ -382,8 +538,13 @@ impl Tree {
 }
 
 /// Opens a host path for mounting and checks that it is what the plan saw.
-fn open_source(from: &SafeBytes, kind: BindKind, identity: Option<FileIdentity>) -> Result<OwnedFd, NativeError> {
-    let source = open_location(CWD, from.as_path(), Resolve::NoSymlinks).map_err(at("open", from.clone()))?;
+fn open_source(
+    from: &SafeBytes,
+    kind: BindKind,
+    identity: Option<FileIdentity>,
+) -> Result<OwnedFd, NativeError> {
+    let source = open_location(CWD, from.as_path(), Resolve::NoSymlinks)
+        .map_err(at("open", from.clone()))?;
     let found = file_type(&source, from)?;
     let fits = match kind {
         BindKind::Directory => found == FileType::Directory,
@@ -394,8 +555,13 @@ fn open_source(from: &SafeBytes, kind: BindKind, identity: Option<FileIdentity>)
         return Err(NativeError::Replaced { path: from.clone() });
     }
     if let Some(expected) = identity {
-        let stat = rustix::fs::fstat(&source).map_err(call("look at", "fstat(2)", from.as_path()))?;
-        if (FileIdentity { device: stat.st_dev, inode: stat.st_ino }) != expected {
+        let stat =
+            rustix::fs::fstat(&source).map_err(call("look at", "fstat(2)", from.as_path()))?;
+        if (FileIdentity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        }) != expected
+        {
             return Err(NativeError::Replaced { path: from.clone() });
         }
     }
@@ -407,9 +573,19 @@ fn file_type(file: &OwnedFd, path: &SafeBytes) -> Result<FileType, NativeError> 
     Ok(FileType::from_raw_mode(stat.st_mode))
 }
 
-fn write_file(parent: &impl AsFd, name: &Path, content: &[u8], mode: u32, path: &Path) -> Result<(), NativeError> {
+fn write_file(
+    parent: &impl AsFd,
+    name: &Path,
+    content: &[u8],
+    mode: u32,
+    path: &Path,
+) -> Result<(), NativeError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode)).map_err(call("write", "openat(2)", path))?;
+    let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode)).map_err(call(
+        "write",
+        "openat(2)",
+        path,
+    ))?;
     let mut rest = content;
     while !rest.is_empty() {
         let written = rustix::io::write(&file, rest).map_err(call("write", "write(2)", path))?;
@@ -419,7 +595,11 @@ fn write_file(parent: &impl AsFd, name: &Path, content: &[u8], mode: u32, path: 
 }
 
 fn dot_if_empty(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
 }
 
 fn absolute(path: &Path) -> PathBuf {

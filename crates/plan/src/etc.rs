@@ -23,16 +23,33 @@ pub(crate) fn etc(facts: &HostFacts) -> MountStep {
         ("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n".to_owned()),
         ("machine-id", MACHINE_ID.to_owned()),
     ];
-    let replaced = |path: &std::path::Path| synthetic.iter().any(|(name, _)| path == std::path::Path::new(name));
+    let replaced = |path: &std::path::Path| {
+        synthetic
+            .iter()
+            .any(|(name, _)| path == std::path::Path::new(name))
+    };
     MountStep::Etc {
-        absent: facts.etc.secrets.iter().filter(|path| !replaced(path)).map(|path| path.clone().into()).collect(),
-        synthetic: synthetic.into_iter().map(|(name, content)| (SafeBytes::from(name), content)).collect(),
+        absent: facts
+            .etc
+            .secrets
+            .iter()
+            .filter(|path| !replaced(path))
+            .map(|path| path.clone().into())
+            .collect(),
+        synthetic: synthetic
+            .into_iter()
+            .map(|(name, content)| (SafeBytes::from(name), content))
+            .collect(),
     }
 }
 
 /// A field of a colon-separated file: a name with a colon or a line break would forge another entry.
 fn field(text: impl AsRef<std::ffi::OsStr>) -> String {
-    text.as_ref().to_string_lossy().chars().filter(|character| *character != ':' && !character.is_control()).collect()
+    text.as_ref()
+        .to_string_lossy()
+        .chars()
+        .filter(|character| *character != ':' && !character.is_control())
+        .collect()
 }
 
 fn passwd(facts: &HostFacts) -> String {
@@ -45,11 +62,23 @@ fn passwd(facts: &HostFacts) -> String {
         field(&user.shell),
         name = field(&user.name),
     );
-    let root = if user.uid == 0 { String::new() } else { "root:x:0:0:root:/root:/bin/sh\n".to_owned() };
+    let root = if user.uid == 0 {
+        String::new()
+    } else {
+        "root:x:0:0:root:/root:/bin/sh\n".to_owned()
+    };
     format!("{root}{caller}nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n")
 }
 
 fn group(facts: &HostFacts) -> String {
-    let root = if facts.user.gid == 0 { "" } else { "root:x:0:\n" };
-    format!("{root}{}:x:{}:\nnogroup:x:65534:\n", field(&facts.user.name), facts.user.gid)
+    let root = if facts.user.gid == 0 {
+        ""
+    } else {
+        "root:x:0:\n"
+    };
+    format!(
+        "{root}{}:x:{}:\nnogroup:x:65534:\n",
+        field(&facts.user.name),
+        facts.user.gid
+    )
 }

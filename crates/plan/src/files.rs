@@ -25,15 +25,38 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 
 /// Parts of `/proc` through which user id 0 could change the host; read-only.
 const PROC_FROZEN: [&str; 10] = [
-    "/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/mtrr", "/proc/dynamic_debug", "/proc/driver",
-    "/proc/asound", "/proc/pressure",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/mtrr",
+    "/proc/dynamic_debug",
+    "/proc/driver",
+    "/proc/asound",
+    "/proc/pressure",
 ];
 
 /// Parts of `/proc` that tell about the host's kernel and other users; covered.
 const PROC_HIDDEN: [&str; 18] = [
-    "/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/kallsyms", "/proc/kpagecount", "/proc/kpageflags",
-    "/proc/kpagecgroup", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/pagetypeinfo", "/proc/vmcore",
-    "/proc/timer_list", "/proc/sched_debug", "/proc/latency_stats", "/proc/acpi", "/proc/scsi", "/proc/config.gz",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/kmsg",
+    "/proc/kallsyms",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/kpagecgroup",
+    "/proc/slabinfo",
+    "/proc/vmallocinfo",
+    "/proc/pagetypeinfo",
+    "/proc/vmcore",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/latency_stats",
+    "/proc/acpi",
+    "/proc/scsi",
+    "/proc/config.gz",
 ];
 
 /// Size of `/dev/shm`: what browsers and databases need. It counts as the agent's memory.
@@ -61,11 +84,19 @@ struct Grants {
 }
 
 /// Plans the tree.
-pub(crate) fn files(policy: &Policy, preset: Option<&AgentPreset>, facts: &HostFacts) -> Result<Files, PlanError> {
+pub(crate) fn files(
+    policy: &Policy,
+    preset: Option<&AgentPreset>,
+    facts: &HostFacts,
+) -> Result<Files, PlanError> {
     let mut mounts = Vec::new();
     system(facts, &mut mounts);
     mounts.push(etc(facts));
-    mounts.push(tmpfs("/tmp", policy.resources.tmp_size.value.bytes(), 0o1777));
+    mounts.push(tmpfs(
+        "/tmp",
+        policy.resources.tmp_size.value.bytes(),
+        0o1777,
+    ));
     mounts.push(directory("/var", 0o755));
     mounts.push(symlink("/var/tmp", "/tmp"));
     mounts.push(directory("/run", 0o755));
@@ -82,28 +113,55 @@ pub(crate) fn files(policy: &Policy, preset: Option<&AgentPreset>, facts: &HostF
         identity: grant.identity,
     }));
     if !policy.hardening.dangerously_without_protected_paths.value {
-        let protected = facts.project.protected.iter().map(|entry| (entry.path.as_path(), &entry.kind));
+        let protected = facts
+            .project
+            .protected
+            .iter()
+            .map(|entry| (entry.path.as_path(), &entry.kind));
         protect(&facts.project.root, protected, &mut mounts);
         if let Some(preset) = shared {
             protect_state(preset, facts, &mut mounts);
         }
     }
     hide(policy, facts, &mut mounts)?;
-    let mut visible: Vec<PathBuf> = facts.root_entries.iter().map(|entry| entry.path.clone()).collect();
-    visible.extend(grants.iter().filter(|grant| grant.at != facts.home).map(|grant| grant.at.clone()));
-    Ok(Files { mounts, landlock: landlock(&grants), visible })
+    let mut visible: Vec<PathBuf> = facts
+        .root_entries
+        .iter()
+        .map(|entry| entry.path.clone())
+        .collect();
+    visible.extend(
+        grants
+            .iter()
+            .filter(|grant| grant.at != facts.home)
+            .map(|grant| grant.at.clone()),
+    );
+    Ok(Files {
+        mounts,
+        landlock: landlock(&grants),
+        visible,
+    })
 }
 
 fn directory(at: &str, mode: u32) -> MountStep {
-    MountStep::Directory { at: at.into(), mode }
+    MountStep::Directory {
+        at: at.into(),
+        mode,
+    }
 }
 
 fn symlink(at: &str, target: &str) -> MountStep {
-    MountStep::Symlink { at: at.into(), target: target.into() }
+    MountStep::Symlink {
+        at: at.into(),
+        target: target.into(),
+    }
 }
 
 fn tmpfs(at: &str, size_bytes: u64, mode: u32) -> MountStep {
-    MountStep::Tmpfs { at: at.into(), size_bytes, mode }
+    MountStep::Tmpfs {
+        at: at.into(),
+        size_bytes,
+        mode,
+    }
 }
 
 /// The operating system, read-only; links such as `/bin -> usr/bin` are made again.
@@ -112,9 +170,18 @@ fn system(facts: &HostFacts, mounts: &mut Vec<MountStep>) {
         let at = SafeBytes::from(entry.path.as_path());
         match &entry.kind {
             EntryKind::Directory => {
-                mounts.push(MountStep::Bind { from: at.clone(), at, kind: BindKind::Directory, access: Access::ReadOnly, identity: None });
+                mounts.push(MountStep::Bind {
+                    from: at.clone(),
+                    at,
+                    kind: BindKind::Directory,
+                    access: Access::ReadOnly,
+                    identity: None,
+                });
             }
-            EntryKind::Symlink(target) => mounts.push(MountStep::Symlink { at, target: target.as_path().into() }),
+            EntryKind::Symlink(target) => mounts.push(MountStep::Symlink {
+                at,
+                target: target.as_path().into(),
+            }),
             EntryKind::File | EntryKind::Other => {}
         }
     }
@@ -124,7 +191,13 @@ fn devices(mounts: &mut Vec<MountStep>) {
     mounts.push(directory("/dev", 0o755));
     for name in DEVICES {
         let path = SafeBytes::from(format!("/dev/{name}"));
-        mounts.push(MountStep::Bind { from: path.clone(), at: path, kind: BindKind::Device, access: Access::ReadOnly, identity: None });
+        mounts.push(MountStep::Bind {
+            from: path.clone(),
+            at: path,
+            kind: BindKind::Device,
+            access: Access::ReadOnly,
+            identity: None,
+        });
     }
     for (name, target) in DEVICE_LINKS {
         mounts.push(symlink(&format!("/dev/{name}"), target));
@@ -142,53 +215,113 @@ fn kernel(facts: &HostFacts, mounts: &mut Vec<MountStep>) {
     mounts.push(directory("/sys", 0o755));
     for path in &facts.sys_entries {
         let at = SafeBytes::from(path.as_path());
-        mounts.push(MountStep::Bind { from: at.clone(), at, kind: BindKind::Directory, access: Access::ReadOnly, identity: None });
+        mounts.push(MountStep::Bind {
+            from: at.clone(),
+            at,
+            kind: BindKind::Directory,
+            access: Access::ReadOnly,
+            identity: None,
+        });
     }
 }
 
 /// Everything below the caller's part of the tree, parents before children; of two grants of one path the later one in
 /// this function wins, so that the project stays writable inside a read-only `~/git`.
-fn grants(policy: &Policy, shared: Option<&AgentPreset>, facts: &HostFacts) -> Result<Vec<Grants>, PlanError> {
+fn grants(
+    policy: &Policy,
+    shared: Option<&AgentPreset>,
+    facts: &HostFacts,
+) -> Result<Vec<Grants>, PlanError> {
     let mut grants = Vec::new();
     let mut push = |from: &Path, at: &Path, kind, access, identity| {
         grants.retain(|grant: &Grants| grant.at != at);
-        grants.push(Grants { from: from.to_owned(), at: at.to_owned(), kind, access, identity });
+        grants.push(Grants {
+            from: from.to_owned(),
+            at: at.to_owned(),
+            kind,
+            access,
+            identity,
+        });
     };
-    push(&facts.agent_home, &facts.home, BindKind::Directory, Access::ReadWrite, None);
+    push(
+        &facts.agent_home,
+        &facts.home,
+        BindKind::Directory,
+        Access::ReadWrite,
+        None,
+    );
     for state in shared.iter().flat_map(|preset| &preset.share) {
         // State that does not exist yet is made in the agent home instead, and imported by nobody.
         if let Some((canonical, kind)) = existing_state(&state.path, facts) {
-            push(canonical, &facts.home.join(state.path.relative()), kind, Access::ReadWrite, None);
+            push(
+                canonical,
+                &facts.home.join(state.path.relative()),
+                kind,
+                Access::ReadWrite,
+                None,
+            );
         }
     }
     if let Some(git) = &facts.git_directory {
         push(git, git, BindKind::Directory, Access::ReadOnly, None);
     }
     for toolchain in &facts.toolchains {
-        let kind = if toolchain.directory { BindKind::Directory } else { BindKind::File };
-        push(&toolchain.path, &toolchain.path, kind, Access::ReadOnly, None);
+        let kind = if toolchain.directory {
+            BindKind::Directory
+        } else {
+            BindKind::File
+        };
+        push(
+            &toolchain.path,
+            &toolchain.path,
+            kind,
+            Access::ReadOnly,
+            None,
+        );
     }
-    for (setting, access, paths) in
-        [("files.readonly", Access::ReadOnly, &policy.files.readonly), ("files.rw", Access::ReadWrite, &policy.files.rw)]
-    {
+    for (setting, access, paths) in [
+        ("files.readonly", Access::ReadOnly, &policy.files.readonly),
+        ("files.rw", Access::ReadWrite, &policy.files.rw),
+    ] {
         for path in paths {
             let (canonical, kind) = resolve(path, setting, facts)?;
             push(&canonical, &canonical, kind, access, None);
         }
     }
     let project = &facts.project;
-    push(&project.root, &project.root, BindKind::Directory, Access::ReadWrite, Some(project.identity));
+    push(
+        &project.root,
+        &project.root,
+        BindKind::Directory,
+        Access::ReadWrite,
+        Some(project.identity),
+    );
     // Component-wise order: a parent before everything below it.
     grants.sort_by(|a, b| a.at.cmp(&b.at));
     Ok(grants)
 }
 
 /// Finds a path of the policy and refuses what would undo the sandbox.
-fn resolve(path: &Sourced<PathSpec>, setting: &'static str, facts: &HostFacts) -> Result<(PathBuf, BindKind), PlanError> {
+fn resolve(
+    path: &Sourced<PathSpec>,
+    setting: &'static str,
+    facts: &HostFacts,
+) -> Result<(PathBuf, BindKind), PlanError> {
     let shown = || SafeBytes::from(path.value.as_str());
-    let (canonical, kind) =
-        facts.resolved.get(Path::new(path.value.as_str())).ok_or_else(|| PlanError::PathMissing { path: shown(), setting })?;
-    let forbidden = |reason| Err(PlanError::PathForbidden { path: shown(), setting, reason });
+    let (canonical, kind) = facts
+        .resolved
+        .get(Path::new(path.value.as_str()))
+        .ok_or_else(|| PlanError::PathMissing {
+            path: shown(),
+            setting,
+        })?;
+    let forbidden = |reason| {
+        Err(PlanError::PathForbidden {
+            path: shown(),
+            setting,
+            reason,
+        })
+    };
     if facts.home.starts_with(canonical) {
         return forbidden("it contains the home directory, whose secrets must stay outside");
     }
@@ -196,7 +329,9 @@ fn resolve(path: &Sourced<PathSpec>, setting: &'static str, facts: &HostFacts) -
         return forbidden("it contains rcc's own state, which must stay out of the agent's reach");
     }
     if NEVER_GRANTED.iter().any(|root| canonical.starts_with(root)) {
-        return forbidden("it belongs to the kernel or holds sockets of host services, which a read-only mount does not close");
+        return forbidden(
+            "it belongs to the kernel or holds sockets of host services, which a read-only mount does not close",
+        );
     }
     if canonical.starts_with("/etc") {
         return forbidden("rcc builds /etc itself");
@@ -204,7 +339,10 @@ fn resolve(path: &Sourced<PathSpec>, setting: &'static str, facts: &HostFacts) -
     match kind {
         EntryKind::Directory => Ok((canonical.clone(), BindKind::Directory)),
         EntryKind::File => Ok((canonical.clone(), BindKind::File)),
-        EntryKind::Symlink(_) | EntryKind::Other => Err(PlanError::PathKind { path: shown(), setting }),
+        EntryKind::Symlink(_) | EntryKind::Other => Err(PlanError::PathKind {
+            path: shown(),
+            setting,
+        }),
     }
 }
 
@@ -222,7 +360,10 @@ fn protect_state(preset: &AgentPreset, facts: &HostFacts, mounts: &mut Vec<Mount
     for shared in &preset.share {
         let root = shared.path.relative();
         let parts = preset.state_protected.iter().filter_map(|part| {
-            let below = Path::new(part.path.relative()).strip_prefix(root).ok().filter(|below| !below.as_os_str().is_empty())?;
+            let below = Path::new(part.path.relative())
+                .strip_prefix(root)
+                .ok()
+                .filter(|below| !below.as_os_str().is_empty())?;
             let (_, kind) = facts.resolved.get(Path::new(part.path.as_str()))?;
             Some((below, kind))
         });
@@ -234,7 +375,11 @@ fn protect_state(preset: &AgentPreset, facts: &HostFacts, mounts: &mut Vec<Mount
 /// mount point could be renamed together with the read-only file in it, and a writable copy put in its place.
 ///
 /// A link or a special file cannot be covered; such entries are reported when they change.
-fn protect<'a>(root: &Path, entries: impl Iterator<Item = (&'a Path, &'a EntryKind)>, mounts: &mut Vec<MountStep>) {
+fn protect<'a>(
+    root: &Path,
+    entries: impl Iterator<Item = (&'a Path, &'a EntryKind)>,
+    mounts: &mut Vec<MountStep>,
+) {
     let mut pinned = BTreeSet::new();
     let mut closed: BTreeSet<&Path> = BTreeSet::new();
     for (path, kind) in entries {
@@ -242,15 +387,25 @@ fn protect<'a>(root: &Path, entries: impl Iterator<Item = (&'a Path, &'a EntryKi
         if !coverable || path.ancestors().any(|ancestor| closed.contains(ancestor)) {
             continue;
         }
-        let mut parents: Vec<&Path> = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
+        let mut parents: Vec<&Path> = path
+            .ancestors()
+            .skip(1)
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .collect();
         parents.reverse();
         for parent in parents {
             if pinned.insert(parent) {
-                mounts.push(MountStep::Pin { at: root.join(parent).into(), access: Access::ReadWrite });
+                mounts.push(MountStep::Pin {
+                    at: root.join(parent).into(),
+                    access: Access::ReadWrite,
+                });
             }
         }
         closed.insert(path);
-        mounts.push(MountStep::Pin { at: root.join(path).into(), access: Access::ReadOnly });
+        mounts.push(MountStep::Pin {
+            at: root.join(path).into(),
+            access: Access::ReadOnly,
+        });
     }
 }
 
@@ -265,17 +420,33 @@ fn hide(policy: &Policy, facts: &HostFacts, mounts: &mut Vec<MountStep>) -> Resu
         }
         // What does not exist needs no cover; the agent may create it, and then it is the agent's own.
         if let Some((canonical, _)) = facts.resolved.get(Path::new(path.value.as_str())) {
-            mounts.push(MountStep::Hide { at: canonical.clone().into() });
+            mounts.push(MountStep::Hide {
+                at: canonical.clone().into(),
+            });
         }
     }
     Ok(())
 }
 
 fn landlock(grants: &[Grants]) -> Vec<LandlockRule> {
-    let fixed = [("/tmp", Grant::Files), ("/dev", Grant::Devices), ("/proc", Grant::Files)];
-    let granted = grants.iter().filter(|grant| grant.access == Access::ReadWrite).map(|grant| LandlockRule {
-        path: grant.at.clone().into(),
-        grant: Grant::Files,
-    });
-    fixed.into_iter().map(|(path, grant)| LandlockRule { path: path.into(), grant }).chain(granted).collect()
+    let fixed = [
+        ("/tmp", Grant::Files),
+        ("/dev", Grant::Devices),
+        ("/proc", Grant::Files),
+    ];
+    let granted = grants
+        .iter()
+        .filter(|grant| grant.access == Access::ReadWrite)
+        .map(|grant| LandlockRule {
+            path: grant.at.clone().into(),
+            grant: Grant::Files,
+        });
+    fixed
+        .into_iter()
+        .map(|(path, grant)| LandlockRule {
+            path: path.into(),
+            grant,
+        })
+        .chain(granted)
+        .collect()
 }

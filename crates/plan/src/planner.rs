@@ -15,9 +15,17 @@ pub(crate) const HOSTNAME: &str = "rcc";
 ///
 /// # Errors
 /// See [`PlanError`]; nothing is ever weakened to avoid an error.
-pub fn plan(policy: &Policy, preset: Option<&AgentPreset>, facts: &HostFacts, request: &Request) -> Result<Plan, PlanError> {
+pub fn plan(
+    policy: &Policy,
+    preset: Option<&AgentPreset>,
+    facts: &HostFacts,
+    request: &Request,
+) -> Result<Plan, PlanError> {
     if facts.kernel < MINIMUM_KERNEL {
-        return Err(PlanError::KernelTooOld { major: facts.kernel.0, minor: facts.kernel.1 });
+        return Err(PlanError::KernelTooOld {
+            major: facts.kernel.0,
+            minor: facts.kernel.1,
+        });
     }
     if request.argv.is_empty() {
         return Err(PlanError::NoCommand);
@@ -35,12 +43,19 @@ pub fn plan(policy: &Policy, preset: Option<&AgentPreset>, facts: &HostFacts, re
         gid: facts.user.gid,
         streams: request.streams,
         mounts: files.mounts,
-        hardening: Hardening { landlock: files.landlock, ..hardening(policy, facts)? },
+        hardening: Hardening {
+            landlock: files.landlock,
+            ..hardening(policy, facts)?
+        },
         network: match policy.network.mode {
             NetworkMode::None => Network::None,
             NetworkMode::Internet | NetworkMode::Allowlist => Network::Gateway { ipv6: facts.ipv6 },
         },
-        warnings: policy.dangers().into_iter().map(|danger| format!("{} is set by {}", danger.value, danger.origin)).collect(),
+        warnings: policy
+            .dangers()
+            .into_iter()
+            .map(|danger| format!("{} is set by {}", danger.value, danger.origin))
+            .collect(),
     })
 }
 
@@ -59,16 +74,30 @@ fn hardening(policy: &Policy, facts: &HostFacts) -> Result<Hardening, PlanError>
             });
         }
     };
-    Ok(Hardening { seccomp, landlock_abi: facts.landlock_abi, landlock: Vec::new() })
+    Ok(Hardening {
+        seccomp,
+        landlock_abi: facts.landlock_abi,
+        landlock: Vec::new(),
+    })
 }
 
-fn refuse_nul_bytes(request: &Request, environment: &[(SafeBytes, SafeBytes)]) -> Result<(), PlanError> {
+fn refuse_nul_bytes(
+    request: &Request,
+    environment: &[(SafeBytes, SafeBytes)],
+) -> Result<(), PlanError> {
     let has_nul = |text: &std::ffi::OsStr| text.as_encoded_bytes().contains(&0);
     if request.argv.iter().any(|argument| has_nul(argument)) {
-        return Err(PlanError::NulByte { what: "an argument of the command" });
+        return Err(PlanError::NulByte {
+            what: "an argument of the command",
+        });
     }
-    if environment.iter().any(|(name, value)| has_nul(name.as_os_str()) || has_nul(value.as_os_str())) {
-        return Err(PlanError::NulByte { what: "a variable of the environment" });
+    if environment
+        .iter()
+        .any(|(name, value)| has_nul(name.as_os_str()) || has_nul(value.as_os_str()))
+    {
+        return Err(PlanError::NulByte {
+            what: "a variable of the environment",
+        });
     }
     Ok(())
 }

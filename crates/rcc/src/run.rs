@@ -13,7 +13,7 @@ use rcc_gateway::{
     AuditSink, Gateway, GatewayConfig, GatewayError, HostAddresses, HostTransport, Limits,
     RefusalCount, Summary, SyntheticRanges, Upstream,
 };
-use rcc_native::{Listeners, NativeError, Outcome};
+use rcc_native::{Early, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
 use rcc_spec::RuleSet;
 use rustix::io::Errno;
@@ -31,9 +31,13 @@ const LISTED_REFUSALS: usize = 10;
 ///
 /// # Errors
 /// The sandbox could not be built, the command could not be executed, or the gateway was lost (the agent was killed).
-pub(crate) fn execute(session: &Session, record: Option<&Record>) -> Result<u8, CliError> {
+pub(crate) fn execute(
+    early: Early,
+    session: &Session,
+    record: Option<&Record>,
+) -> Result<u8, CliError> {
     let plan = &session.plan;
-    let mut prepared = rcc_native::prepare(plan)?;
+    let mut prepared = rcc_native::prepare(early, plan)?;
     let gateway = match prepared.take_listeners() {
         Some(listeners) => Some(start_gateway(
             session,

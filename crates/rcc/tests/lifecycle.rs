@@ -29,17 +29,18 @@ const fn moment(name: &'static str, call: &'static str, time: u32, agent_may_run
 }
 
 /// The supervisor's way through a run, in order.
-const MOMENTS: [Moment; 12] = [
+const MOMENTS: [Moment; 13] = [
     moment("before the control connection", "socketpair", 1, false),
-    moment("before the plan is written", "memfd_create", 1, false),
     moment("before the helper exists", "clone3", 1, false),
-    moment("before the first process is known", "recvmsg", 1, false),
+    moment("before the record exists", "mkdirat", 1, false),
+    moment("before pid 1 is known", "recvmsg", 1, false),
+    moment("before the plan is written", "memfd_create", 1, false),
+    moment("before the plan is handed over", "sendmsg", 1, false),
+    moment("before the helper is instructed", "sendmsg", 2, false),
     moment("before the network is known", "recvmsg", 2, false),
     moment("before the helper is collected", "waitid", 1, false),
     moment("before the gateway's thread", "clone3", 2, false),
-    moment("before signals are taken over", "signalfd4", 1, false),
-    moment("before the tree is known", "recvmsg", 3, false),
-    moment("before the word to start", "sendmsg", 1, false),
+    moment("before the word to start", "sendmsg", 3, false),
     moment("when the agent runs", "poll", 1, true),
     moment("when the run is collected", "waitid", 2, true),
 ];
@@ -62,7 +63,7 @@ fn traces(world: &World) -> BTreeSet<String> {
 }
 
 #[test]
-fn kill_9_of_the_supervisor_at_twelve_moments_leaves_nothing() {
+fn kill_9_of_the_supervisor_at_thirteen_moments_leaves_nothing() {
     if !require("strace") {
         return;
     }

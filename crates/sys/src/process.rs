@@ -415,7 +415,15 @@ pub fn join_new_session_keyring() -> Result<(), SysError> {
 pub fn enter_new_network_namespace() -> Result<(), SysError> {
     // SAFETY: a flag only; the network namespace is a property of the task that no memory of this program refers to.
     let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-    if result == -1 { Err(SysError::new("unshare(2)", "the network namespace", last_errno())) } else { Ok(()) }
+    if result == -1 {
+        Err(SysError::new(
+            "unshare(2)",
+            "the network namespace",
+            last_errno(),
+        ))
+    } else {
+        Ok(())
+    }
 }
 
 /// Drops every supplementary group (`setgroups(2)`); needs `CAP_SETGID` in the current user namespace.

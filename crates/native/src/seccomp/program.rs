@@ -68,7 +68,11 @@ const RETURN_ERRNO: u32 = 0x0005_0000;
 const RETURN_ALLOW: u32 = 0x7fff_0000;
 
 /// Builds the program; a number that is not in `table` is treated as `otherwise`.
-pub(super) fn build(architecture: u32, table: &BTreeMap<u32, Treatment>, otherwise: Action) -> BpfProgram {
+pub(super) fn build(
+    architecture: u32,
+    table: &BTreeMap<u32, Treatment>,
+    otherwise: Action,
+) -> BpfProgram {
     let mut program = vec![
         statement(LOAD_WORD, ARCHITECTURE_OFFSET),
         jump(JUMP_IF_EQUAL, architecture, 1, 0),
@@ -100,7 +104,8 @@ fn ranges(table: &BTreeMap<u32, Treatment>, otherwise: Action) -> Vec<(u32, Trea
         begin(number + 1, &otherwise);
     }
     // A following number overwrites the gap that was opened behind its predecessor; equal neighbours are one range.
-    ranges.dedup_by(|later, earlier| later.1 == earlier.1 && matches!(later.1, Treatment::Always(_)));
+    ranges
+        .dedup_by(|later, earlier| later.1 == earlier.1 && matches!(later.1, Treatment::Always(_)));
     ranges
 }
 
@@ -117,7 +122,10 @@ fn tree(ranges: &[(u32, Treatment)]) -> Vec<sock_filter> {
             let mut program = match u8::try_from(distance) {
                 Ok(distance) => vec![jump(JUMP_IF_AT_LEAST, middle, distance, 0)],
                 // A conditional jump reaches 255 instructions, an unconditional one all of them.
-                Err(_) => vec![jump(JUMP_IF_AT_LEAST, middle, 0, 1), statement(JUMP, distance)],
+                Err(_) => vec![
+                    jump(JUMP_IF_AT_LEAST, middle, 0, 1),
+                    statement(JUMP, distance),
+                ],
             };
             program.extend(low);
             program.extend(high);
@@ -144,11 +152,21 @@ fn refusal(refusal: &Refusal) -> Vec<sock_filter> {
         // Jumping over what has been emitted so far is "does not hold".
         let over = u8::try_from(program.len()).unwrap_or(u8::MAX);
         let mut test = match *condition {
-            Condition::Equal(argument, value) => vec![load(argument), jump(JUMP_IF_EQUAL, value, 0, over)],
-            Condition::Differs(argument, value) => vec![load(argument), jump(JUMP_IF_EQUAL, value, over, 0)],
-            Condition::HasAnyOf(argument, mask) => vec![load(argument), jump(JUMP_IF_ANY_BIT, mask, 0, over)],
+            Condition::Equal(argument, value) => {
+                vec![load(argument), jump(JUMP_IF_EQUAL, value, 0, over)]
+            }
+            Condition::Differs(argument, value) => {
+                vec![load(argument), jump(JUMP_IF_EQUAL, value, over, 0)]
+            }
+            Condition::HasAnyOf(argument, mask) => {
+                vec![load(argument), jump(JUMP_IF_ANY_BIT, mask, 0, over)]
+            }
             Condition::Masked(argument, mask, value) => {
-                vec![load(argument), statement(AND, mask), jump(JUMP_IF_EQUAL, value, 0, over)]
+                vec![
+                    load(argument),
+                    statement(AND, mask),
+                    jump(JUMP_IF_EQUAL, value, 0, over),
+                ]
             }
         };
         test.append(&mut program);
@@ -163,14 +181,22 @@ fn load(argument: u8) -> sock_filter {
 }
 
 fn give(action: Action) -> sock_filter {
-    statement(RETURN, match action {
-        Action::Allow => RETURN_ALLOW,
-        Action::Fail(errno) => RETURN_ERRNO | u32::from(errno),
-    })
+    statement(
+        RETURN,
+        match action {
+            Action::Allow => RETURN_ALLOW,
+            Action::Fail(errno) => RETURN_ERRNO | u32::from(errno),
+        },
+    )
 }
 
 fn statement(code: u16, k: u32) -> sock_filter {
-    sock_filter { code, jt: 0, jf: 0, k }
+    sock_filter {
+        code,
+        jt: 0,
+        jf: 0,
+        k,
+    }
 }
 
 fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
@@ -182,21 +208,39 @@ pub(super) mod tests {
     use super::*;
 
     /// Runs a program as the kernel would; the answer is the kernel's return value.
-    pub(in crate::seccomp) fn interpret(program: &[sock_filter], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
+    pub(in crate::seccomp) fn interpret(
+        program: &[sock_filter],
+        architecture: u32,
+        number: u32,
+        arguments: [u64; 6],
+    ) -> u32 {
         let word = |offset: u32| match offset {
             NUMBER_OFFSET => number,
             ARCHITECTURE_OFFSET => architecture,
             offset => {
-                let (index, high) = ((offset - ARGUMENTS_OFFSET) / 8, (offset - ARGUMENTS_OFFSET) % 8 == 4);
+                let (index, high) = (
+                    (offset - ARGUMENTS_OFFSET) / 8,
+                    (offset - ARGUMENTS_OFFSET) % 8 == 4,
+                );
                 let argument = arguments[index as usize];
-                (if high { argument >> 32 } else { argument & 0xffff_ffff }) as u32
+                (if high {
+                    argument >> 32
+                } else {
+                    argument & 0xffff_ffff
+                }) as u32
             }
         };
         let (mut at, mut accumulator) = (0_usize, 0_u32);
         loop {
             let instruction = &program[at];
             at += 1;
-            let branch = |holds: bool| usize::from(if holds { instruction.jt } else { instruction.jf });
+            let branch = |holds: bool| {
+                usize::from(if holds {
+                    instruction.jt
+                } else {
+                    instruction.jf
+                })
+            };
             match instruction.code {
                 LOAD_WORD => accumulator = word(instruction.k),
                 AND => accumulator &= instruction.k,
@@ -210,7 +254,12 @@ pub(super) mod tests {
         }
     }
 
-    fn naive(table: &BTreeMap<u32, Treatment>, otherwise: Action, number: u32, arguments: [u64; 6]) -> u32 {
+    fn naive(
+        table: &BTreeMap<u32, Treatment>,
+        otherwise: Action,
+        number: u32,
+        arguments: [u64; 6],
+    ) -> u32 {
         let holds = |condition: &Condition| match *condition {
             Condition::Equal(i, value) => arguments[usize::from(i)] as u32 == value,
             Condition::Differs(i, value) => arguments[usize::from(i)] as u32 != value,
@@ -241,16 +290,39 @@ pub(super) mod tests {
                 1 | 2 => Treatment::Always(Action::Allow),
                 3 => Treatment::Always(Action::Fail(1)),
                 4 => Treatment::Unless(vec![
-                    Refusal { conditions: vec![Condition::Equal(1, 0x5412)], errno: 1 },
-                    Refusal { conditions: vec![Condition::Differs(0, 1), Condition::Differs(0, 2), Condition::HasAnyOf(2, 0xf0)], errno: 97 },
+                    Refusal {
+                        conditions: vec![Condition::Equal(1, 0x5412)],
+                        errno: 1,
+                    },
+                    Refusal {
+                        conditions: vec![
+                            Condition::Differs(0, 1),
+                            Condition::Differs(0, 2),
+                            Condition::HasAnyOf(2, 0xf0),
+                        ],
+                        errno: 97,
+                    },
                 ]),
-                5 => Treatment::Unless(vec![Refusal { conditions: vec![Condition::Masked(1, 0xf, 3)], errno: 1 }]),
+                5 => Treatment::Unless(vec![Refusal {
+                    conditions: vec![Condition::Masked(1, 0xf, 3)],
+                    errno: 1,
+                }]),
                 _ => Treatment::Always(Action::Fail(38)),
             };
             table.insert(number, treatment);
         }
         let program = build(0xc000_003e, &table, Action::Fail(38));
-        let values = [0, 1, 2, 3, 0x13, 0x5412, 0xffff_0000_0000_5412, 0xf0, u64::MAX];
+        let values = [
+            0,
+            1,
+            2,
+            3,
+            0x13,
+            0x5412,
+            0xffff_0000_0000_5412,
+            0xf0,
+            u64::MAX,
+        ];
         for number in (0..720).chain([0x4000_0000, u32::MAX]) {
             for first in values {
                 for second in values {
@@ -265,6 +337,9 @@ pub(super) mod tests {
                 }
             }
         }
-        assert_eq!(interpret(&program, 0x4000_0003, 1, [0; 6]), RETURN_KILL_PROCESS);
+        assert_eq!(
+            interpret(&program, 0x4000_0003, 1, [0; 6]),
+            RETURN_KILL_PROCESS
+        );
     }
 }

@@ -1,7 +1,11 @@
 //! The system calls of each profile, by group, each group with its reason. Data only.
 //!
 //! A call that is in no table fails with `ENOSYS`, so that programs fall back as on an older kernel.
-#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "call numbers are small and positive")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "call numbers are small and positive"
+)]
 
 /// A system call by name and number.
 pub(super) type Call = (&'static str, u32);

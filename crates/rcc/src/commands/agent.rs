@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use rcc_native::Early;
+
 use crate::cli::RunFlags;
 use crate::error::CliError;
 use crate::session::{What, prepare};
@@ -11,5 +13,6 @@ pub(crate) fn run(
     name: OsString,
     arguments: Vec<OsString>,
 ) -> Result<u8, CliError> {
-    super::run::start(prepare(&flags, Some(&name), What::Agent(arguments))?)
+    let early = Early::start();
+    super::run::start(early, prepare(&flags, Some(&name), What::Agent(arguments))?)
 }

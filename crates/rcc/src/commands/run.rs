@@ -2,22 +2,25 @@
 
 use std::ffi::OsString;
 
+use rcc_native::Early;
+
 use crate::cli::RunFlags;
 use crate::error::CliError;
 use crate::output;
 use crate::session::{Session, What, prepare};
 
 pub(crate) fn run(flags: RunFlags, command: Vec<OsString>) -> Result<u8, CliError> {
-    start(prepare(&flags, None, What::Command(command))?)
+    let early = Early::start();
+    start(early, prepare(&flags, None, What::Command(command))?)
 }
 
-/// Starts a session and waits for its end; the result is the exit code of rcc.
-pub(super) fn start(mut session: Session) -> Result<u8, CliError> {
+/// Starts a session in the processes that were started before it was known, and waits for its end; the result is the exit code of rcc.
+pub(super) fn start(early: Early, mut session: Session) -> Result<u8, CliError> {
     for warning in &session.plan.warnings {
         output::warn(&rcc_plan::escape(warning));
     }
     let record = session.record.take();
-    let result = crate::run::execute(&session, record.as_ref());
+    let result = crate::run::execute(early, &session, record.as_ref());
     crate::leftovers::tell(&session);
     let Some(record) = record else { return result };
     let recorded = match &result {

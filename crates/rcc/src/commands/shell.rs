@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use rcc_native::Early;
+
 use crate::cli::RunFlags;
 use crate::error::CliError;
 use crate::session::{What, prepare};
@@ -9,5 +11,6 @@ use crate::session::{What, prepare};
 pub(crate) fn run(mut flags: RunFlags, arguments: Vec<OsString>) -> Result<u8, CliError> {
     // `rcc -s shell x` must not lose its arguments.
     flags.shell = false;
-    super::run::start(prepare(&flags, None, What::Shell(arguments))?)
+    let early = Early::start();
+    super::run::start(early, prepare(&flags, None, What::Shell(arguments))?)
 }
