@@ -82,6 +82,10 @@ const GATES: &[Gate] = &[
         run: toolchain::clippy,
     },
     Gate {
+        name: "rustdoc",
+        run: toolchain::rustdoc,
+    },
+    Gate {
         name: "docs",
         run: documents::check,
     },

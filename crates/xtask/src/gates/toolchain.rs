@@ -1,4 +1,4 @@
-//! Gates that are programs of the Rust toolchain: rustfmt and clippy.
+//! Gates that are programs of the Rust toolchain: rustfmt, clippy, rustdoc.
 
 use anyhow::Result;
 
@@ -38,6 +38,28 @@ pub(super) fn clippy(workspace: &Workspace) -> Result<Report> {
         "warnings",
     ];
     if !process::passes(&mut workspace.cargo(&arguments))? {
+        report.problem(format!("`cargo {}` found the above", arguments.join(" ")));
+    }
+    Ok(report)
+}
+
+/// rustdoc over the libraries, private items too; a broken link is an error. (Programs' comments are their help.)
+pub(super) fn rustdoc(workspace: &Workspace) -> Result<Report> {
+    let mut report = Report::default();
+    let arguments = [
+        "doc",
+        "--quiet",
+        "--locked",
+        "--workspace",
+        "--lib",
+        "--no-deps",
+        "--document-private-items",
+    ];
+    if !process::passes(
+        workspace
+            .cargo(&arguments)
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )? {
         report.problem(format!("`cargo {}` found the above", arguments.join(" ")));
     }
     Ok(report)
