@@ -80,12 +80,13 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Makes the record and with it the id of the run.
+    /// Makes the record and with it the id of the run; `run.json` is there while the run lasts.
     pub(crate) fn create(
         state: &Path,
         project: &Path,
         agent: Option<&str>,
         argv: &[OsString],
+        network: &str,
     ) -> Result<Self, RecordError> {
         let runs = state.join("runs");
         let parent = open_private(&runs).map_err(RecordError::Directory)?;
@@ -113,7 +114,7 @@ impl Record {
                 project: project.into(),
                 agent: agent.map(str::to_owned),
                 argv: argv.iter().cloned().map(SafeBytes::from).collect(),
-                network: String::new(),
+                network: network.to_owned(),
                 supervisor_pid: std::process::id(),
                 started_at_ms: now_ms(),
                 ended_at_ms: None,
@@ -123,7 +124,13 @@ impl Record {
             path: runs.join(&id),
             runs,
         };
-        Ok(record)
+        match record.write() {
+            Ok(()) => Ok(record),
+            Err(error) => {
+                record.discard();
+                Err(error)
+            }
+        }
     }
 
     /// The run's id.
@@ -151,12 +158,6 @@ impl Record {
                 source: error.into(),
             })?;
         replace(self.directory.as_fd(), &self.path, DESCRIPTION, &json).map_err(RecordError::File)
-    }
-
-    /// Notes the network mode, for people who look at the record while the run lasts.
-    pub(crate) fn describe_network(&mut self, mode: &str) -> Result<(), RecordError> {
-        mode.clone_into(&mut self.description.network);
-        self.write()
     }
 
     /// Notes the end and removes the oldest ended runs beyond the number kept.
@@ -316,14 +317,14 @@ mod tests {
     #[test]
     fn a_record_is_private_and_holds_the_end() {
         let state = scratch("private");
-        let mut record = Record::create(
+        let record = Record::create(
             &state,
             Path::new("/x/demo"),
             Some("claude"),
             &["true".into()],
+            "none",
         )
         .unwrap();
-        record.describe_network("none").unwrap();
         let path = record.path.clone();
         assert_eq!(
             std::fs::metadata(path.join(DESCRIPTION))
@@ -344,9 +345,9 @@ mod tests {
     #[test]
     fn old_runs_are_pruned_but_never_a_live_one() {
         let state = scratch("prune");
-        let live = Record::create(&state, Path::new("/x/live"), None, &[]).unwrap();
+        let live = Record::create(&state, Path::new("/x/live"), None, &[], "none").unwrap();
         for _ in 0..KEPT + SLACK + 5 {
-            Record::create(&state, Path::new("/x/old"), None, &[])
+            Record::create(&state, Path::new("/x/old"), None, &[], "none")
                 .unwrap()
                 .finish(0)
                 .unwrap();

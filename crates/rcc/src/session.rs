@@ -164,10 +164,14 @@ fn make(
     let record = match purpose {
         Purpose::Run => {
             let name = preset.as_ref().map(|preset| preset.name.as_str());
-            let mut record =
-                Record::create(&context.directories.state, &project.root, name, &argv)?;
-            record.describe_network(policy.network.mode.as_str())?;
-            Some(record)
+            let network = policy.network.mode.as_str();
+            Some(Record::create(
+                &context.directories.state,
+                &project.root,
+                name,
+                &argv,
+                network,
+            )?)
         }
         Purpose::Show => None,
     };

@@ -386,6 +386,58 @@ fn homes_and_state() {
     });
 }
 
+/// Calls rcc after `preparation`, a line of shell, in a user namespace of its own.
+fn on_a_host_where(name: &str, preparation: &str) {
+    if !rcc_testkit::require("userns") || !rcc_testkit::require("unshare") {
+        return;
+    }
+    let world = World::new();
+    let program = env!("CARGO_BIN_EXE_rcc");
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "/bin/sh",
+            "-e",
+            "-c",
+        ])
+        .arg(format!("{preparation}; exec '{program}' run true"))
+        .current_dir(world.project())
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", world.home())
+        .stdin(std::process::Stdio::null());
+    let transcript = world.transcript(&mut command);
+    let said = transcript.split_once("exit code").unwrap().1;
+    assert_snapshot("bad_inputs", name, &format!("exit code{said}"));
+}
+
+#[test]
+fn hosts_that_lack_something() {
+    on_a_host_where(
+        "host-no-user-namespaces",
+        "echo 0 > /proc/sys/user/max_user_namespaces",
+    );
+    // The disk is full where runs are recorded; head(1) fills it and says so.
+    on_a_host_where(
+        "host-full-disk",
+        "mkdir -p \"$HOME/.local/state\"; mount -t tmpfs -o size=16k none \"$HOME/.local/state\"; \
+         head -c 1M /dev/zero > \"$HOME/.local/state/full\" 2>/dev/null || true",
+    );
+}
+
+#[test]
+fn commands_that_cannot_be_executed() {
+    if !rcc_testkit::require("userns") {
+        return;
+    }
+    case("command-missing", &["run", "no-such-command"], nothing);
+    case("command-not-executable", &["run", "/etc/passwd"], nothing);
+    case("command-directory", &["run", "/usr"], nothing);
+}
+
 #[test]
 fn agents() {
     case("agent-missing", &["opencode", "--version"], nothing);

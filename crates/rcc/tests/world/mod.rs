@@ -104,7 +104,15 @@ impl World {
     }
 
     fn filter(&self, text: &str) -> String {
-        text.replace(self.base.to_str().unwrap(), "[WORLD]")
+        let text = text.replace(self.base.to_str().unwrap(), "[WORLD]");
+        // The random part of a run's id.
+        let mut parts = text.split("/runs/project-");
+        let mut out = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            out.push_str("/runs/project-[ID]");
+            out.push_str(part.get(4..).unwrap_or_default());
+        }
+        out
     }
 }
 
