@@ -9,6 +9,7 @@ mod edges;
 mod files;
 mod generated;
 mod hygiene;
+mod shell;
 mod toolchain;
 mod tools;
 mod unsafety;
@@ -72,6 +73,10 @@ const GATES: &[Gate] = &[
     Gate {
         name: "tools",
         run: tools::check,
+    },
+    Gate {
+        name: "shell",
+        run: shell::check,
     },
     Gate {
         name: "deny",
