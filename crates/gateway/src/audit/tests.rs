@@ -1,3 +1,5 @@
+//! What is written for which events, and that the log stays bounded.
+
 use std::io::{Read as _, Seek as _};
 
 use rcc_spec::Protocol;
