@@ -454,17 +454,7 @@ impl Screen {
             self.read_master();
         }
         if keys.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-            if let Keyboard::Raw(settings) = &self.keyboard {
-                let mut bytes = [0; 4096];
-                match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
-                    Ok(count @ 1..) => self
-                        .to_sandbox
-                        .extend(bytes.get(..count).unwrap_or_default()),
-                    Err(Errno::INTR | Errno::AGAIN) => {}
-                    // End of the caller's terminal: nothing more to read, the settings can still be put back.
-                    _ => self.keyboard = Keyboard::Released(Some(settings.clone())),
-                }
-            }
+            self.read_keys();
         }
         if !self.to_sandbox.is_empty() && self.master_open {
             flush(&self.master, &mut self.to_sandbox);
@@ -473,6 +463,22 @@ impl Screen {
             self.write_caller(output.intersects(PollFlags::ERR | PollFlags::HUP));
         }
         Ok(())
+    }
+
+    /// Takes keys of the caller's terminal. When it has ended there is nothing more to read, but its settings can still be
+    /// put back.
+    fn read_keys(&mut self) {
+        let Keyboard::Raw(settings) = &self.keyboard else {
+            return;
+        };
+        let mut bytes = [0; 4096];
+        match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
+            Ok(count @ 1..) => self
+                .to_sandbox
+                .extend(bytes.get(..count).unwrap_or_default()),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            _ => self.keyboard = Keyboard::Released(Some(settings.clone())),
+        }
     }
 
     /// Takes output of the sandbox; the master reports `EIO` when the last process closed the terminal.

@@ -204,6 +204,10 @@ fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "halves of arguments are what the filter compares"
+)]
 pub(super) mod tests {
     use super::*;
 

@@ -3,7 +3,6 @@
 //! A call that is in no table fails with `ENOSYS`, so that programs fall back as on an older kernel.
 #![expect(
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     reason = "call numbers are small and positive"
 )]
 
