@@ -1,6 +1,7 @@
 //! What the commands do when all is well: init, trust, plan, questions, completions, manual pages.
 //!
 //! Runs of commands in the sandbox are tested elsewhere; nothing here needs a kernel feature.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test program")]
 
 mod world;

@@ -1,4 +1,5 @@
 //! Questions on a terminal: asked only there, answered with no unless the answer is yes, coloured only if wanted.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test program")]
 
 mod world;
