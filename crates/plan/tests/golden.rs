@@ -1,7 +1,6 @@
 //! L1: plans for made-up hosts, compared as a whole with checked-in files. `RCC_BLESS=1` writes them anew.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
