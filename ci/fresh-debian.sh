@@ -18,8 +18,9 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 readonly suite=${1:?usage: ci/fresh-debian.sh bookworm|trixie [COMMAND…]}
 shift
 readonly top=$PWD cache=${RCC_FRESH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rcc-fresh}
-# The same name inside and outside, so that a compiled-in path is true for both.
-readonly account=builder inside=/home/builder/rcc
+# One place for both accounts, so that root finds built what the user built. In no home: root in a user namespace of its
+# own may not enter another's private one.
+readonly account=builder inside=/srv/rcc
 [[ $EUID -eq 0 ]] || { echo "fresh-debian: needs root: it makes a system with a root user of its own" >&2; exit 2; }
 
 work=$(mktemp -d /var/tmp/rcc-fresh.XXXXXX)
@@ -45,8 +46,8 @@ archive() {
 	local kind=$1 list=$2 from key file
 	from=$(mirror)
 	[[ -n $from ]] || { echo "fresh-debian: apt knows no Debian source here; run apt-get update" >&2; return 1; }
-	# A new week gets new packages.
-	key=$(printf '%s\n' "$suite" "$list" "$from" "$(date +%G-%V)" | sha256sum | cut -c1-16)
+	# A new week gets new packages, and another recipe another archive.
+	key=$( (printf '%s\n' "$suite" "$list" "$from" "$(date +%G-%V)"; declare -f archive) | sha256sum | cut -c1-16)
 	file=$cache/$suite-$kind-$key.tar
 	if [[ ! -s $file ]]; then
 		mkdir -p "$cache"
@@ -55,6 +56,7 @@ archive() {
 			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
 			--dpkgopt='force-unsafe-io' \
 			--customize-hook="chroot \"\$1\" useradd --create-home --shell /bin/bash $account" \
+			--customize-hook='echo "127.0.0.1 localhost" >"$1/etc/hosts"' \
 			"$suite" "$file.new" "$from" >&2
 		mv "$file.new" "$file"
 	fi
