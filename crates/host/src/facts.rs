@@ -188,14 +188,15 @@ pub fn protected_entries(
 ) -> Result<Vec<ProtectedEntry>, HostError> {
     use rustix::io::Errno;
     let mut found = Vec::new();
-    // A name below an absent parent need not be asked for; most projects have none of the names.
-    let mut absent: Vec<&Path> = Vec::new();
+    // A name below an absent parent need not be asked for; most projects have none of the names. Parents come right
+    // before their children, so the last one is enough.
+    let mut absent: Option<&Path> = None;
     for name in names {
         debug_assert!(
             name.components()
                 .all(|part| matches!(part, Component::Normal(_)))
         );
-        if absent.iter().any(|parent| name.starts_with(parent)) {
+        if absent.is_some_and(|parent| name.starts_with(parent)) {
             continue;
         }
         let fail = |errno: Errno| HostError::Protected {
@@ -224,7 +225,7 @@ pub fn protected_entries(
             // ELOOP: a parent is a link; what it points at is outside or protected under its own name.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
                 if parent.is_none() {
-                    absent.push(name);
+                    absent = Some(name);
                 }
                 continue;
             }

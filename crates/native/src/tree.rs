@@ -289,9 +289,10 @@ impl Tree {
         absent: &[SafeBytes],
     ) -> Result<(), NativeError> {
         let layer = Path::new(SCRATCH).join("etc");
-        self.directory(&layer, 0o755)?;
+        let directory = self.directory(&layer, 0o755)?;
         for (name, content) in synthetic {
-            self.file(&layer.join(name.as_path()), content, 0o644)?;
+            let path = Path::new("/etc").join(name.as_path());
+            write_file(&directory, name.as_path(), content.as_bytes(), 0o644, &path)?;
         }
         match self.etc_overlay(&layer, absent) {
             // Something is mounted below /etc (in containers, resolv.conf and hosts), and this namespace may not look
@@ -307,16 +308,23 @@ impl Tree {
     /// layers are whiteouts: the name below them does not exist (kernel `Documentation/filesystems/overlayfs.rst`).
     fn etc_overlay(&self, layer: &Path, absent: &[SafeBytes]) -> Result<(), NativeError> {
         let whiteouts = Path::new(SCRATCH).join("absent");
-        self.directory(&whiteouts, 0o755)?;
+        let directory = self.directory(&whiteouts, 0o755)?;
         for name in absent {
-            let path = whiteouts.join(name.as_path());
-            let (parent, leaf) = self.parent_of(&path)?;
-            rustix::fs::mknodat(&parent, leaf, FileType::CharacterDevice, Mode::empty(), 0)
-                .map_err(call(
-                    "hide",
-                    "mknodat(2)",
-                    &Path::new("/etc").join(name.as_path()),
-                ))?;
+            let name = name.as_path();
+            if let Some(parent) = name
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+            {
+                self.directory(&whiteouts.join(parent), 0o755)?;
+            }
+            rustix::fs::mknodat(
+                &directory,
+                name,
+                FileType::CharacterDevice,
+                Mode::empty(),
+                0,
+            )
+            .map_err(call("hide", "mknodat(2)", &Path::new("/etc").join(name)))?;
         }
         let etc = Path::new("/etc");
         let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call(

@@ -341,19 +341,11 @@ impl SignalSet {
     }
 }
 
-/// Restores the default action of every signal, so that a program executed next starts as from a fresh login
-/// (ignored signals survive `execve(2)`).
-pub fn restore_default_signal_actions() {
-    for number in 1..=64 {
-        // SAFETY: SIG_DFL is always a valid handler; SIGKILL, SIGSTOP and the C library's own signals are refused.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
-    }
-}
-
-/// Makes this process ignore a signal (`signal(2)`); a failed call leaves the default action.
-pub fn ignore_signal(number: i32) {
-    // SAFETY: SIG_IGN is always a valid handler.
-    unsafe { libc::signal(number, libc::SIG_IGN) };
+/// Restores the default action of `SIGPIPE`, which the Rust runtime ignores and which a program executed next would
+/// inherit so (`signal(7)`). What the caller itself ignores, as with `nohup(1)`, stays ignored.
+pub fn restore_default_broken_pipe() {
+    // SAFETY: SIG_DFL is always a valid handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 /// Signals readable as data.
