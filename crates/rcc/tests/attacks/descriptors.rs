@@ -87,7 +87,7 @@ fn that_were_open_when_a_sandbox_with_a_network_was_started() {
     assert_eq!((record.ok, &record.detail), (false, &serde_json::json!([])));
 }
 
-/// FIELD 4d, 50: what came in for reading stays for reading, although `/proc` would open it again.
+/// What came in for reading stays for reading, although `/proc` would open it again.
 #[test]
 fn standard_input_reopened_for_writing() {
     let Some(scene) = Scene::new("descriptors_stdin_file") else {

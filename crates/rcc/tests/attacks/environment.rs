@@ -108,7 +108,7 @@ fn the_memory_of_the_first_process() {
     drop(running);
 }
 
-/// FIELD 4b, 27: variables that make a later program run something do not come in.
+/// Variables that make a later program run something do not come in.
 #[test]
 fn variables_that_load_code() {
     let Some(scene) = Scene::new("environment_code") else {
@@ -240,7 +240,7 @@ fn renaming_the_host() {
     );
 }
 
-/// FIELD 4d, 50 and DESIGN 4: a core dump would run the host's handler, outside, on content of the agent's choice.
+/// A core dump would run the host's handler, outside, on content of the agent's choice.
 #[test]
 fn a_core_dump_for_the_hosts_handler() {
     let Some(scene) = Scene::new("environment_core") else {

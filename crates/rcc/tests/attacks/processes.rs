@@ -159,7 +159,7 @@ fn overwriting_the_runtime_through_proc_exe() {
     Record::of(&output).assert_ok();
 }
 
-/// FIELD 4c, 43: everything in reach is killed; outside nothing notices, and the run ends in order.
+/// Everything in reach is killed; outside nothing notices, and the run ends in order.
 #[test]
 fn killing_everything_in_reach() {
     let Some(scene) = Scene::new("processes_kill") else {

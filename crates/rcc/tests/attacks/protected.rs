@@ -142,7 +142,7 @@ fn names_by_rename_unlink_exchange_and_hard_link() {
     }
 }
 
-/// SECURITY-REFERENCES C: read-only leaves alone were undone by `mv .git x; cp -r x .git`.
+/// Read-only leaves alone were undone by `mv .git x; cp -r x .git`.
 #[test]
 fn the_directories_above_them() {
     let Some(scene) = scene("protected_ancestors") else {
@@ -219,7 +219,7 @@ fn the_policy_of_the_sandbox_itself() {
     scene.inside(&["stat", "/etc/rcc"]).assert_denied("ENOENT");
 }
 
-/// FIELD 4a, 9: from inside nothing can be asked to be weaker; rcc started inside has no more than any other program.
+/// From inside nothing can be asked to be weaker; rcc started inside has no more than any other program.
 #[test]
 fn by_starting_rcc_again_inside() {
     let Some(scene) = scene("protected_nested") else {
@@ -239,7 +239,7 @@ fn by_starting_rcc_again_inside() {
     inside(&[RCC, "--version"]).assert_success();
 }
 
-/// FIELD 4b, 19: what the agent plants, real git on the host must not run.
+/// What the agent plants, real git on the host must not run.
 #[test]
 fn git_on_the_host_runs_nothing_that_was_planted() {
     if !rcc_testkit::require("git") {
@@ -325,7 +325,7 @@ fn git_on_the_host_runs_nothing_that_was_planted() {
     );
 }
 
-/// FIELD 4b, 21: of a linked worktree or submodule only a file `.git` lies here, and it says where the rest is.
+/// Of a linked worktree or submodule only a file `.git` lies here, and it says where the rest is.
 #[test]
 fn the_file_that_says_where_the_repository_is() {
     let Some(scene) = scene("protected_gitfile") else {
@@ -347,7 +347,7 @@ fn the_file_that_says_where_the_repository_is() {
     assert_eq!(scene.text("home/work/project/.git"), original);
 }
 
-/// FIELD 4b, 21: `commondir` tells git where hooks and configuration are.
+/// `commondir` tells git where hooks and configuration are.
 #[test]
 fn the_file_that_says_where_hooks_and_configuration_are() {
     let Some(scene) = scene("protected_commondir") else {

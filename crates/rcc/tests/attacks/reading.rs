@@ -311,7 +311,7 @@ fn who_else_has_an_account_here() {
     );
 }
 
-/// FIELD 4a, 3 and 7: whatever name a hidden file is called by, it is the file that is hidden.
+/// Whatever name a hidden file is called by, it is the file that is hidden.
 #[test]
 fn a_hidden_file_by_any_other_name() {
     let Some(scene) = Scene::new("reading_hidden") else {
@@ -376,7 +376,7 @@ fn a_hidden_file_by_any_other_name() {
     );
 }
 
-/// FIELD 4a, 8: neither a copy of a program nor the dynamic loader sees more than the program itself.
+/// Neither a copy of a program nor the dynamic loader sees more than the program itself.
 #[test]
 fn with_a_copied_program_the_loader_or_a_program_in_memory() {
     let Some(scene) = Scene::new("reading_with_a_copied_program") else {

@@ -67,7 +67,7 @@ fn a_read_only_directory_by_every_call() {
     }
 }
 
-/// FIELD 4a, 14: a read-only share stays one, whoever asks.
+/// A read-only share stays one, whoever asks.
 #[test]
 fn a_path_granted_read_only_by_a_flag() {
     let Some(scene) = Scene::new("writing_read_only_flag") else {
