@@ -5,6 +5,8 @@
 //! tests run for root and for an ordinary user.
 //!
 //! Must not reach out of the test world: every process, socket and file aimed at was made by the test itself.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program")]
 
 mod scene;
 
