@@ -48,14 +48,9 @@ pub(crate) struct Filter(BpfProgram);
 
 /// Compiles the filter of a profile.
 pub(crate) fn compile(profile: &SeccompProfile) -> Filter {
-    let (allowed, otherwise) = match profile {
-        SeccompProfile::Default => (default_calls(), Action::Fail(NO_SUCH_CALL)),
-        SeccompProfile::Strict => (strict_calls(), Action::Fail(NO_SUCH_CALL)),
-        SeccompProfile::DangerouslyNone => (default_calls(), Action::Allow),
-    };
-    let mut table: BTreeMap<u32, Treatment> = allowed
-        .keys()
-        .map(|&number| (number, Treatment::Always(Action::Allow)))
+    let mut table: BTreeMap<u32, Treatment> = allowed_calls(profile)
+        .into_keys()
+        .map(|number| (number, Treatment::Always(Action::Allow)))
         .collect();
     for &(_, number) in tables::REFUSED {
         table.insert(number, Treatment::Always(Action::Fail(NOT_PERMITTED)));
@@ -65,7 +60,7 @@ pub(crate) fn compile(profile: &SeccompProfile) -> Filter {
             table.insert(number, Treatment::Unless(refusals));
         }
     }
-    Filter(build(ARCHITECTURE, &table, otherwise))
+    Filter(build(ARCHITECTURE, &table, Action::Fail(NO_SUCH_CALL)))
 }
 
 impl Filter {
@@ -80,8 +75,13 @@ impl Filter {
 #[must_use]
 pub fn allowed_calls(profile: &SeccompProfile) -> BTreeMap<u32, &'static str> {
     match profile {
-        SeccompProfile::Default | SeccompProfile::DangerouslyNone => default_calls(),
+        SeccompProfile::Default => default_calls(),
         SeccompProfile::Strict => strict_calls(),
+        SeccompProfile::Own { allowed } => {
+            let mut calls = default_calls();
+            calls.retain(|_, name| allowed.contains(*name));
+            calls
+        }
     }
 }
 
@@ -230,7 +230,9 @@ mod tests {
         for profile in [
             SeccompProfile::Default,
             SeccompProfile::Strict,
-            SeccompProfile::DangerouslyNone,
+            SeccompProfile::Own {
+                allowed: ["execve".to_owned(), "bpf".to_owned()].into(),
+            },
         ] {
             let length = compile(&profile).0.len();
             assert!(length < 700, "{profile:?}: {length} instructions");
@@ -264,6 +266,21 @@ mod tests {
         let strict = allowed_calls(&SeccompProfile::Strict);
         assert!(strict.keys().all(|number| default.contains_key(number)));
         assert!((65..=95).contains(&strict.len()), "{} calls", strict.len());
+    }
+
+    #[test]
+    fn an_own_profile_can_only_narrow() {
+        let own = SeccompProfile::Own {
+            allowed: ["execve", "bpf", "socket"].map(str::to_owned).into(),
+        };
+        let names: Vec<_> = allowed_calls(&own).into_values().collect();
+        assert_eq!(names, ["socket", "execve"]);
+        assert_eq!(ask(&own, libc::SYS_bpf, [0; 6]), EPERM);
+        assert_ne!(
+            ask(&own, libc::SYS_socket, [38, 0, 0, 0, 0, 0]),
+            ALLOW,
+            "AF_ALG"
+        );
     }
 
     #[test]

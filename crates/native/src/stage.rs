@@ -151,12 +151,8 @@ fn run(control: &Control) -> Result<i32, NativeError> {
         .block_only_these()
         .map_err(system("block signals"))?;
     let signals = signals.descriptor().map_err(system("wait for signals"))?;
-    // Step 9. The agent inherits the filter; a shorter list is added in the agent alone.
-    seccomp::compile(match plan.hardening.seccomp {
-        SeccompProfile::DangerouslyNone => &SeccompProfile::DangerouslyNone,
-        SeccompProfile::Default | SeccompProfile::Strict => &SeccompProfile::Default,
-    })
-    .install()?;
+    // Step 9. The agent inherits the filter; a narrower one is added in the agent alone.
+    seccomp::compile(&SeccompProfile::Default).install()?;
     // Step 10.
     let slave = terminal.map(|terminal| terminal.slave);
     let agent = match fork().map_err(system("fork the agent"))? {
@@ -308,8 +304,8 @@ fn prepare_agent(plan: &Plan, slave: Option<&OwnedFd>) -> Result<SysError, Nativ
     SignalSet::none()
         .block_only_these()
         .map_err(system("unblock signals"))?;
-    if plan.hardening.seccomp == SeccompProfile::Strict {
-        seccomp::compile(&SeccompProfile::Strict).install()?;
+    if plan.hardening.seccomp != SeccompProfile::Default {
+        seccomp::compile(&plan.hardening.seccomp).install()?;
     }
     Ok(execute(&candidates, &arguments, &environment))
 }

@@ -120,6 +120,8 @@ pub struct HostFacts {
     /// Existing `readonly`/`rw`/`hidden`/share_state paths of the policy after `~` expansion and canonicalisation:
     /// requested path -> (canonical path, kind). A requested path that does not exist is absent here.
     pub resolved: BTreeMap<PathBuf, (PathBuf, EntryKind)>,
+    /// Text of the user's own seccomp profile, when the policy names one and the file exists.
+    pub seccomp_profile: Option<String>,
     /// Landlock ABI of the running kernel, 0 when it is missing or switched off (`landlock_create_ruleset(2)`).
     pub landlock_abi: u32,
     /// Kernel release as (major, minor).

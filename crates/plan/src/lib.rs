@@ -9,6 +9,7 @@ mod etc;
 mod facts;
 mod files;
 pub mod network;
+mod oci;
 mod plan;
 mod planner;
 mod request;
@@ -18,6 +19,7 @@ pub use facts::{
     EntryKind, EtcFacts, FileIdentity, HostFacts, PathToolchain, ProjectFacts, ProtectedEntry,
     RootEntry, User,
 };
+pub use oci::{PROFILE_LIMIT_BYTES, ProfileError};
 pub use plan::{
     Access, BindKind, Grant, Hardening, LandlockRule, MINIMUM_KERNEL, MountStep, Network, Plan,
     PlanError, SeccompProfile,

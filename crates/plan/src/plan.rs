@@ -1,9 +1,12 @@
 //! The plan: everything that will be done for one run, as a value.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::SafeBytes;
 use crate::facts::FileIdentity;
+use crate::oci::ProfileError;
 use crate::request::Streams;
 
 /// Oldest kernel the native engine works on: `mount_setattr(2)`, overlay in user namespaces, `reject` in prerouting,
@@ -139,8 +142,11 @@ pub enum SeccompProfile {
     Default,
     /// The short allow-list.
     Strict,
-    /// Only the part of the filter that nobody may switch off is missing: the user asked for it by a `dangerously_` word.
-    DangerouslyNone,
+    /// The part of the default list that the user's own profile allows too.
+    Own {
+        /// Names of the calls in that profile.
+        allowed: BTreeSet<String>,
+    },
 }
 
 /// Hardening of the agent's processes.
@@ -236,6 +242,15 @@ pub enum PlanError {
         setting: &'static str,
         /// Why.
         reason: &'static str,
+    },
+    /// The user's own seccomp profile cannot be used.
+    #[error("cannot use the seccomp profile {path}")]
+    Profile {
+        /// The path as the policy has it.
+        path: SafeBytes,
+        /// Why.
+        #[source]
+        source: ProfileError,
     },
     /// The command is empty.
     #[error("no command was given")]

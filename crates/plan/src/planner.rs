@@ -1,8 +1,9 @@
 //! From policy, facts and request to the plan.
 
-use rcc_spec::{AgentPreset, NetworkMode, Policy, SeccompChoice};
+use rcc_spec::{AgentPreset, NetworkMode, PathBase, PathSpec, Policy, SeccompChoice};
 
 use crate::facts::HostFacts;
+use crate::oci::allowed_names;
 use crate::plan::{Hardening, MINIMUM_KERNEL, Network, Plan, PlanError, SeccompProfile};
 use crate::request::Request;
 use crate::{SafeBytes, environment, files};
@@ -66,19 +67,38 @@ fn hardening(policy: &Policy, facts: &HostFacts) -> Result<Hardening, PlanError>
     let seccomp = match &policy.hardening.seccomp.value {
         SeccompChoice::Default => SeccompProfile::Default,
         SeccompChoice::Strict => SeccompProfile::Strict,
-        SeccompChoice::Profile(path) => {
-            return Err(PlanError::PathForbidden {
-                path: path.as_str().into(),
-                setting: "hardening.seccomp",
-                reason: "profiles of one's own are not supported yet",
-            });
-        }
+        SeccompChoice::Profile(path) => own_profile(path, facts)?,
     };
     Ok(Hardening {
         seccomp,
         landlock_abi: facts.landlock_abi,
         landlock: Vec::new(),
     })
+}
+
+/// Reads the user's own profile. One in the project would be the agent's to change.
+fn own_profile(path: &PathSpec, facts: &HostFacts) -> Result<SeccompProfile, PlanError> {
+    let setting = "hardening.seccomp";
+    let shown = || SafeBytes::from(path.as_str());
+    if path.base() == PathBase::Project {
+        return Err(PlanError::PathForbidden {
+            path: shown(),
+            setting,
+            reason: "a profile in the project could be changed by the agent; keep it elsewhere and name it by `/` or `~/`",
+        });
+    }
+    let text = facts
+        .seccomp_profile
+        .as_ref()
+        .ok_or_else(|| PlanError::PathMissing {
+            path: shown(),
+            setting,
+        })?;
+    let allowed = allowed_names(text).map_err(|source| PlanError::Profile {
+        path: shown(),
+        source,
+    })?;
+    Ok(SeccompProfile::Own { allowed })
 }
 
 fn refuse_nul_bytes(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rcc_plan::{
     EntryKind, EtcFacts, FileIdentity, HostFacts, MountStep, PathToolchain, PlanError,
-    ProjectFacts, ProtectedEntry, Request, RootEntry, Streams, User, plan,
+    ProjectFacts, ProtectedEntry, Request, RootEntry, SeccompProfile, Streams, User, plan,
 };
 use rcc_spec::{LayerKind, Layers, Policy, SourceName, merge, parse_toml};
 
@@ -100,6 +100,7 @@ fn facts() -> HostFacts {
             (path("/srv/pipe"), (path("/srv/pipe"), EntryKind::Other)),
             (path("/var/lib/x"), (path("/run/x"), EntryKind::Directory)),
         ]),
+        seccomp_profile: Some(r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["execve","read"],"action":"SCMP_ACT_ALLOW"}]}"#.to_owned()),
         landlock_abi: 6,
         kernel: (6, 12),
         addresses: Vec::new(),
@@ -297,5 +298,27 @@ fn a_nul_byte_never_reaches_the_kernel() {
         PlanError::NulByte {
             what: "an argument of the command"
         }
+    );
+}
+
+#[test]
+fn an_own_profile_is_taken_from_outside_the_project_only() {
+    let own = policy("[hardening]\nseccomp = { profile = '~/seccomp.json' }");
+    let made = plan(&own, None, &facts(), &request()).unwrap();
+    let allowed = ["execve", "read"].map(str::to_owned).into();
+    assert_eq!(made.hardening.seccomp, SeccompProfile::Own { allowed });
+    let absent = HostFacts {
+        seccomp_profile: None,
+        ..facts()
+    };
+    assert!(matches!(
+        plan(&own, None, &absent, &request()),
+        Err(PlanError::PathMissing { .. })
+    ));
+    let inside = policy("[hardening]\nseccomp = { profile = 'seccomp.json' }");
+    let error = plan(&inside, None, &facts(), &request()).unwrap_err();
+    assert!(
+        error.to_string().contains("could be changed by the agent"),
+        "{error}"
     );
 }

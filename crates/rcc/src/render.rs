@@ -247,10 +247,10 @@ fn environment(plan: &Plan) -> String {
 
 fn hardening(plan: &Plan, policy: &Policy) -> String {
     let mut out = String::new();
-    let filter = match plan.hardening.seccomp {
+    let filter = match &plan.hardening.seccomp {
         SeccompProfile::Default => "allow-list for development work",
         SeccompProfile::Strict => "short allow-list",
-        _ => "see rcc plan --json",
+        SeccompProfile::Own { .. } => "the part of the allow-list that your own profile allows too",
     };
     let _ = writeln!(out, "  seccomp    {filter}");
     let writable: Vec<String> = plan

@@ -10,9 +10,11 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use rcc_host::{ImportError, Project, Question, agent_home, discover, gather};
-use rcc_plan::{HostFacts, Plan, PlanError, Request, Streams, plan};
-use rcc_spec::{AgentPreset, Policy};
+use rcc_host::{
+    ImportError, Project, Question, agent_home, discover, expand_home, gather, read_text,
+};
+use rcc_plan::{HostFacts, PROFILE_LIMIT_BYTES, Plan, PlanError, Request, Streams, plan};
+use rcc_spec::{AgentPreset, Policy, SeccompChoice};
 
 use crate::agents;
 use crate::cli::RunFlags;
@@ -250,6 +252,7 @@ fn plan_for(
         named: &named,
         toolchains: needs.toolchains,
     })?;
+    facts.seccomp_profile = seccomp_profile(policy, &facts.home)?;
     for directory in needs.path.into_iter().rev() {
         if !facts.path.contains(&directory) {
             facts.path.insert(0, directory);
@@ -267,6 +270,19 @@ fn plan_for(
     let plan = plan(policy, preset, &facts, &request)?;
     refuse_own(&own, policy, &facts)?;
     Ok((plan, facts))
+}
+
+/// Reads the user's own seccomp profile; planning tells when it is missing or unusable.
+fn seccomp_profile(policy: &Policy, home: &Path) -> Result<Option<String>, CliError> {
+    let SeccompChoice::Profile(path) = &policy.hardening.seccomp.value else {
+        return Ok(None);
+    };
+    let content = read_text(
+        &expand_home(Path::new(path.as_str()), home),
+        PROFILE_LIMIT_BYTES,
+    )
+    .map_err(|error| CliError::new(Kind::Config, error))?;
+    Ok(content.map(|content| content.text))
 }
 
 /// Opens the agent home; showing a plan only names it.
