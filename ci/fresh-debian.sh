@@ -18,9 +18,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 readonly suite=${1:?usage: ci/fresh-debian.sh bookworm|trixie [COMMAND…]}
 shift
 readonly top=$PWD cache=${RCC_FRESH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rcc-fresh}
-# One place for both accounts, so that root finds built what the user built. In no home: root in a user namespace of its
-# own may not enter another's private one.
-readonly account=builder inside=/srv/rcc
+# One place for both accounts, so that root finds built what the user built.
+readonly account=builder inside=/home/builder/rcc
 [[ $EUID -eq 0 ]] || { echo "fresh-debian: needs root: it makes a system with a root user of its own" >&2; exit 2; }
 
 work=$(mktemp -d /var/tmp/rcc-fresh.XXXXXX)
@@ -52,10 +51,12 @@ archive() {
 	if [[ ! -s $file ]]; then
 		mkdir -p "$cache"
 		rm -f -- "$cache/$suite-$kind-"*
+		# Debian 13 makes private homes; root in a user namespace of its own may not enter another's.
 		mmdebstrap --quiet --format=tar --variant=minbase --include="$list" \
 			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
 			--dpkgopt='force-unsafe-io' \
 			--customize-hook="chroot \"\$1\" useradd --create-home --shell /bin/bash $account" \
+			--customize-hook="chmod 755 \"\$1/home/$account\"" \
 			--customize-hook='echo "127.0.0.1 localhost" >"$1/etc/hosts"' \
 			"$suite" "$file.new" "$from" >&2
 		mv "$file.new" "$file"
