@@ -19,14 +19,33 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 const ADDRESS_LIMIT: usize = 8;
 
 /// A connection under way.
-type Attempt = Pin<Box<dyn Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send>>;
+type Attempt = Pin<Box<dyn Future<Output = io::Result<Dialled>> + Send>>;
+
+/// A connection that is there.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    pub(crate) stream: TcpStream,
+    pub(crate) address: SocketAddr,
+    pub(crate) distance: Distance,
+}
+
+/// How far away a peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distance {
+    /// On this machine: the handshake was over when connect(2) returned, so no wire was part of it.
+    SameMachine,
+    Elsewhere,
+}
 
 /// Orders addresses for dialling: families take turns beginning with IPv6, and those without a route come last.
-pub(crate) fn order(addresses: Vec<SocketAddr>, transport: &dyn Transport) -> Vec<SocketAddr> {
-    let (reachable, unreachable): (Vec<_>, Vec<_>) = addresses
-        .into_iter()
-        .partition(|address| transport.route(address.ip()) != Route::Unreachable);
-    let (v6, v4): (Vec<_>, Vec<_>) = reachable.into_iter().partition(SocketAddr::is_ipv6);
+pub(crate) fn order(addresses: Vec<(SocketAddr, Route)>) -> Vec<SocketAddr> {
+    let of = |wanted: fn(Route) -> bool| {
+        let chosen = addresses.iter().filter(move |(_, route)| wanted(*route));
+        chosen.map(|(address, _)| *address).collect::<Vec<_>>()
+    };
+    let unreachable = of(|route| route == Route::Unreachable);
+    let reachable = of(|route| route != Route::Unreachable).into_iter();
+    let (v6, v4): (Vec<_>, Vec<_>) = reachable.partition(SocketAddr::is_ipv6);
     let mut ordered = Vec::with_capacity(v6.len() + v4.len() + unreachable.len());
     let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
     loop {
@@ -50,7 +69,7 @@ pub(crate) async fn dial(
     addresses: &[SocketAddr],
     transport: &dyn Transport,
     time_limit: Duration,
-) -> io::Result<(TcpStream, SocketAddr)> {
+) -> io::Result<Dialled> {
     let deadline = Instant::now() + time_limit;
     let mut waiting = addresses.iter().copied();
     let mut running: Vec<Attempt> = Vec::new();
@@ -62,7 +81,11 @@ pub(crate) async fn dial(
         {
             match transport.connect(address) {
                 Ok(socket) => {
-                    running.push(Box::pin(finish(socket.into(), address)));
+                    let distance = match rustix::net::getpeername(&socket) {
+                        Ok(_) => Distance::SameMachine,
+                        Err(_) => Distance::Elsewhere,
+                    };
+                    running.push(Box::pin(finish(socket.into(), address, distance)));
                     start_next_at = Instant::now() + ATTEMPT_DELAY;
                 }
                 Err(error) => {
@@ -103,11 +126,57 @@ pub(crate) async fn dial(
 }
 
 /// Waits until a connection under way is there or has failed.
-async fn finish(socket: StdTcpStream, address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+async fn finish(
+    socket: StdTcpStream,
+    address: SocketAddr,
+    distance: Distance,
+) -> io::Result<Dialled> {
     let stream = TcpStream::from_std(socket)?;
     stream.writable().await?;
     match stream.take_error()? {
-        None => Ok((stream, address)),
+        None => Ok(Dialled {
+            stream,
+            address,
+            distance,
+        }),
         Some(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_server_on_this_machine_is_recognised() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = [listener.local_addr().unwrap()];
+        let dialled = dial(&addresses, &crate::HostTransport, Duration::from_secs(5))
+            .await
+            .unwrap();
+        assert_eq!(dialled.distance, Distance::SameMachine);
+    }
+
+    #[test]
+    fn families_take_turns_and_the_unreachable_come_last() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let four = ["203.0.113.1:1", "203.0.113.2:1", "203.0.113.3:1"].map(address);
+        let six = ["[2001:db8::1]:1", "[2001:db8::2]:1"].map(address);
+        let mut addresses: Vec<_> = four
+            .iter()
+            .chain(&six)
+            .map(|address| (*address, Route::Reachable))
+            .collect();
+        assert_eq!(
+            order(addresses.clone()),
+            [six[0], four[0], six[1], four[1], four[2]]
+        );
+        addresses[3].1 = Route::Unreachable;
+        assert_eq!(
+            order(addresses),
+            [six[1], four[0], four[1], four[2], six[0]]
+        );
+        let many = vec![(four[0], Route::Reachable); 50];
+        assert_eq!(order(many).len(), ADDRESS_LIMIT);
     }
 }

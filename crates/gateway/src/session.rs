@@ -23,12 +23,13 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::audit::{Event, Outcome, Record};
+use crate::dial::{self, Dialled, Distance};
 use crate::refusal::{Destination, Host, Refusal};
 use crate::relay::{Ending, Traffic, relay};
 use crate::resolver::{HostAnswer, Outcome as Lookup};
 use crate::shared::Shared;
 use crate::synthetic::Meaning;
-use crate::{dial, dns, inband};
+use crate::{dns, inband};
 
 /// Port that is DNS, whatever the address.
 const DNS_PORT: u16 = 53;
@@ -37,6 +38,10 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 6;
 
+/// Bytes of each buffer of a connection on this machine; the kernel doubles it (`socket(7)`). Of 96 to 512 KiB this was the
+/// best: 0.30 s of processor per GB over all parties, against 0.45 with the kernel's tuning.
+const LOCAL_BUFFER: usize = 160 << 10;
+
 /// Serves one connection to its end.
 pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
     // A client that is gone already has no destination to ask for.
@@ -44,6 +49,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
         return;
     };
     prepare(&agent);
+    bound_buffers(&agent);
     if original.port() == DNS_PORT {
         dns::tcp::serve(shared, agent).await;
         return;
@@ -56,7 +62,11 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
         _ = agent.ready(Interest::ERROR) => return,
     };
     match opened {
-        Ok((upstream, address)) => {
+        Ok(Dialled {
+            stream: upstream,
+            address,
+            ..
+        }) => {
             let connection = Connection::begin(shared, &destination, address, &verdict);
             match relay(&agent, &upstream, &shared.relay, &connection.traffic).await {
                 Ending::Finished => {}
@@ -87,6 +97,14 @@ fn prepare(stream: &TcpStream) {
     let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE);
     let _ = sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL);
     let _ = sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES);
+}
+
+/// Bounds the buffers of a connection that stays on this machine, where a round trip takes microseconds. The kernel would let them
+/// grow to several MiB, and bytes that wait that long have left the processor's cache before they are copied. Connections
+/// over a wire keep the kernel's tuning: their window has to cover the way.
+fn bound_buffers(stream: &TcpStream) {
+    let _ = sockopt::set_socket_recv_buffer_size(stream, LOCAL_BUFFER);
+    let _ = sockopt::set_socket_send_buffer_size(stream, LOCAL_BUFFER);
 }
 
 /// Steps 2 and 3.
@@ -138,7 +156,7 @@ async fn open(
     shared: &Arc<Shared>,
     destination: &Destination,
     verdict: &Result<Verdict, Refusal>,
-) -> Result<(TcpStream, SocketAddr), Unopened> {
+) -> Result<Dialled, Unopened> {
     let verdict = verdict.as_ref().map_err(Clone::clone)?;
     let addresses = match &destination.host {
         Host::Address(address) => vec![*address],
@@ -151,28 +169,32 @@ async fn open(
     let mut passed = Vec::with_capacity(addresses.len());
     let mut blocked = None;
     for address in addresses {
-        let check = shared.check_resolved(address, destination.port, verdict);
-        let resolved = destination.name().map(|_| address);
-        match Refusal::of_verdict(&check, destination, resolved) {
-            None => passed.push(SocketAddr::new(address, destination.port)),
-            Some(refusal) => blocked = Some(Unopened { refusal, resolved }),
+        match shared.check_resolved(address, destination, verdict) {
+            Ok(route) => passed.push((SocketAddr::new(address, destination.port), route)),
+            Err(refusal) => {
+                let resolved = destination.name().map(|_| address);
+                blocked = Some(Unopened { refusal, resolved });
+            }
         }
     }
     if passed.is_empty() {
         let nothing = || Refusal::failed("no_address", "the name has no address").into();
         return Err(blocked.unwrap_or_else(nothing));
     }
-    let ordered = dial::order(passed, &*shared.transport);
+    let ordered = dial::order(passed);
     let dialled = dial::dial(&ordered, &*shared.transport, shared.limits.connect_time).await;
-    let (upstream, address) = dialled.map_err(|error| {
+    let dialled = dialled.map_err(|error| {
         let reason = crate::describe(&error);
         Refusal::failed(
             "connect_failed",
             format!("the connection could not be made: {reason}"),
         )
     })?;
-    prepare(&upstream);
-    Ok((upstream, address))
+    prepare(&dialled.stream);
+    if dialled.distance == Distance::SameMachine {
+        bound_buffers(&dialled.stream);
+    }
+    Ok(dialled)
 }
 
 /// The refusal for a name without addresses.

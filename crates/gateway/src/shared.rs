@@ -75,16 +75,37 @@ impl Shared {
         Arc::clone(&self.rules)
     }
 
-    /// Checks an address just before it is dialled.
-    pub(crate) fn check_resolved(&self, address: IpAddr, port: u16, named_by: &Verdict) -> Verdict {
+    /// Checks an address just before it is dialled, and tells whether there is a way to it.
+    ///
+    /// # Errors
+    /// Policy forbids it, or it cannot be told whether it is the host's own.
+    pub(crate) fn check_resolved(
+        &self,
+        address: IpAddr,
+        destination: &Destination,
+        named_by: &Verdict,
+    ) -> Result<Route, Refusal> {
+        let route = self.transport.route(address);
         let known = self.host_addresses.current();
-        let rules = self.rules();
-        if self.transport.route(address) != Route::Own {
-            return rules.check_resolved(address, port, Protocol::Tcp, named_by, &known);
+        let check = |own: &[IpAddr]| {
+            let rules = self.rules();
+            let verdict =
+                rules.check_resolved(address, destination.port, Protocol::Tcp, named_by, own);
+            let resolved = destination.name().map(|_| address);
+            match Refusal::of_verdict(&verdict, destination, resolved) {
+                Some(refusal) => Err(refusal),
+                None => Ok(route),
+            }
+        };
+        match route {
+            Route::Reachable | Route::Unreachable => check(&known),
+            Route::Own => check(&[&known, [address].as_slice()].concat()),
+            // Policy first: its reason is the better one.
+            Route::Unknown => check(&known).and_then(|_| {
+                let sentence = "the host's routing table cannot be asked about its address now";
+                Err(Refusal::failed("route_unknown", sentence))
+            }),
         }
-        let mut own = known.to_vec();
-        own.push(address);
-        rules.check_resolved(address, port, Protocol::Tcp, named_by, &own)
     }
 
     fn synthetic(&self) -> MutexGuard<'_, SyntheticTable> {

@@ -5,7 +5,7 @@
 //! implementation must not change *what* is reached: it gets addresses that were checked, and connects to exactly those.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rcc_sys::socket::{Datagram, recv_with_original_destination, send_from};
@@ -20,6 +20,8 @@ pub enum Route {
     Reachable,
     /// There is none.
     Unreachable,
+    /// The table could not be asked, for want of descriptors or memory.
+    Unknown,
 }
 
 /// The gateway's view of sockets.
@@ -88,19 +90,30 @@ fn io_error(error: rcc_sys::SysError) -> io::Error {
 /// own addresses has that address as its source, too (`ip_route_output_key_hash_rcu()` in net/ipv4/route.c and rule 1 of
 /// RFC 6724 section 5): this knows addresses that came up a moment ago, unlike any list.
 pub fn route(address: IpAddr) -> Route {
-    let any: IpAddr = match address {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    use rustix::io::Errno;
+    let family = match address {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
     };
-    let local = UdpSocket::bind((any, 0)).and_then(|socket| {
-        // Any port but 0 does.
-        socket.connect((address, 9))?;
-        socket.local_addr()
-    });
-    match local {
-        Ok(local) if is_own(local.ip().to_canonical(), address.to_canonical()) => Route::Own,
+    let source = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .and_then(|socket| {
+            // Any port but 0 does.
+            rustix::net::connect(&socket, &SocketAddr::new(address, 9))?;
+            SocketAddr::try_from(rustix::net::getsockname(&socket)?)
+        });
+    match source {
+        Ok(source) if is_own(source.ip().to_canonical(), address.to_canonical()) => Route::Own,
         Ok(_) => Route::Reachable,
-        Err(_) => Route::Unreachable,
+        // No route, no address of that family, a route that forbids, or a kernel without the family.
+        Err(
+            Errno::NETUNREACH
+            | Errno::HOSTUNREACH
+            | Errno::ADDRNOTAVAIL
+            | Errno::AFNOSUPPORT
+            | Errno::ACCESS
+            | Errno::INVAL,
+        ) => Route::Unreachable,
+        Err(_) => Route::Unknown,
     }
 }
 
