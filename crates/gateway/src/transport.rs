@@ -148,6 +148,6 @@ mod tests {
     fn own_addresses_are_recognised_without_a_list() {
         assert_eq!(route("127.0.0.1".parse().unwrap()), Route::Own);
         assert_eq!(route("127.9.8.7".parse().unwrap()), Route::Own);
-        assert_ne!(route("203.0.113.1".parse().unwrap()), Route::Own);
+        assert_ne!(route("198.51.100.254".parse().unwrap()), Route::Own);
     }
 }
