@@ -7,6 +7,8 @@
     reason = "each test program uses its own part; a broken fixture must fail the test"
 )]
 
+pub(crate) mod agents;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
