@@ -9,12 +9,14 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod client_hello;
 mod config;
 mod dial;
 mod dns;
 mod first_bytes;
 mod gateway;
 mod inband;
+mod inspect;
 mod pipes;
 mod refusal;
 mod relay;

@@ -10,7 +10,7 @@
 //! what had arrived before it was handed over. There is no time-out: idle connections are legitimate, dead peers are found by
 //! keepalive.
 //!
-//! Must not look at the bytes.
+//! Must not look at the bytes; what judges the first of them is handed in.
 
 use std::io::{self, ErrorKind};
 use std::pin::{Pin, pin};
@@ -22,6 +22,7 @@ use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::inspect::RefusedOpening;
 use crate::pipes::{Pipe, PipePool};
 
 /// Size of the shared buffer in bytes: larger reads make a transfer a bulk one.
@@ -55,44 +56,74 @@ pub(crate) struct Traffic {
 }
 
 /// How a relay ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Ending {
     /// Both sides finished.
     Finished,
     /// One side reset the connection or vanished.
     Broken,
+    /// The agent's first bytes were refused; none of them was forwarded.
+    Refused(RefusedOpening),
+}
+
+/// Why one direction ended before its end of stream.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// A side reset the connection or vanished.
+    Broken,
+    /// The agent's first bytes were refused.
+    Refused(RefusedOpening),
+}
+
+impl From<io::Error> for Cut {
+    // Which error it was makes no difference: the connection is over.
+    fn from(_: io::Error) -> Self {
+        Self::Broken
+    }
 }
 
 /// Relays until both directions have ended or one side breaks. The caller closes the sockets, with a reset if broken.
+///
+/// `opening` reads and judges the agent's first bytes; the other direction does not wait for it.
 pub(crate) async fn relay(
     agent: &TcpStream,
     upstream: &TcpStream,
+    opening: impl Future<Output = Result<Vec<u8>, Cut>>,
     resources: &RelayResources,
     traffic: &Traffic,
 ) -> Ending {
-    let mut up = pin!(pump(agent, upstream, resources, &traffic.sent));
+    let mut up = pin!(async {
+        let first = opening.await?;
+        write_all(upstream, first, &traffic.sent).await?;
+        pump(agent, upstream, resources, &traffic.sent).await?;
+        Ok(())
+    });
     let mut down = pin!(pump(upstream, agent, resources, &traffic.received));
     // A reset has to be noticed even when nobody reads from that side because its direction has ended or is stuck.
     let mut agent_error = pin!(agent.ready(Interest::ERROR));
     let mut upstream_error = pin!(upstream.ready(Interest::ERROR));
     let (mut up_done, mut down_done) = (false, false);
     while !(up_done && down_done) {
-        let went_well = tokio::select! {
+        let ended = tokio::select! {
             biased;
-            ended = &mut up, if !up_done => { up_done = true; ended.is_ok() }
-            ended = &mut down, if !down_done => { down_done = true; ended.is_ok() }
-            _ = &mut agent_error => false,
-            _ = &mut upstream_error => false,
+            ended = &mut up, if !up_done => { up_done = true; ended }
+            ended = &mut down, if !down_done => { down_done = true; ended.map_err(Cut::from) }
+            _ = &mut agent_error => Err(Cut::Broken),
+            _ = &mut upstream_error => Err(Cut::Broken),
         };
-        if !went_well {
-            // What arrived before the reset is still in the receive queues (tcp_reset() leaves them alone).
-            if !up_done {
-                poll_once(up.as_mut()).await;
+        match ended {
+            Ok(()) => {}
+            Err(Cut::Refused(refused)) => return Ending::Refused(refused),
+            Err(Cut::Broken) => {
+                // What arrived before the reset is still in the receive queues (tcp_reset() leaves them alone).
+                if !up_done {
+                    poll_once(up.as_mut()).await;
+                }
+                if !down_done {
+                    poll_once(down.as_mut()).await;
+                }
+                return Ending::Broken;
             }
-            if !down_done {
-                poll_once(down.as_mut()).await;
-            }
-            return Ending::Broken;
         }
     }
     Ending::Finished
@@ -165,7 +196,7 @@ async fn move_copied(
     bytes: &AtomicU64,
 ) -> io::Result<Moved> {
     // The buffer is shared, so what the sink does not take at once is copied out before waiting.
-    let (count, mut rest) = {
+    let (count, rest) = {
         let mut scratch = resources
             .scratch
             .lock()
@@ -181,14 +212,22 @@ async fn move_copied(
         add(bytes, written);
         (count, portion.get(written..).unwrap_or_default().to_vec())
     };
+    write_all(to, rest, bytes).await?;
+    Ok(Moved::Bytes(count))
+}
+
+/// Writes bytes that are in hand.
+async fn write_all(to: &TcpStream, mut rest: Vec<u8>, bytes: &AtomicU64) -> io::Result<()> {
     while !rest.is_empty() {
-        to.writable().await?;
-        if let Some(written) = unless_blocked(to.try_write(&rest))? {
-            rest.drain(..written);
-            add(bytes, written);
+        match unless_blocked(to.try_write(&rest))? {
+            None => to.writable().await?,
+            Some(written) => {
+                rest.drain(..written);
+                add(bytes, written);
+            }
         }
     }
-    Ok(Moved::Bytes(count))
+    Ok(())
 }
 
 /// Moves at most one pipe's capacity by splicing.

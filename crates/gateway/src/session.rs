@@ -6,7 +6,8 @@
 //! 3. Verdict on name or address, port and protocol.
 //! 4. Addresses of the name; each is checked, and only those that pass remain.
 //! 5. Connect to one of them, exactly as checked.
-//! 6. Relay.
+//! 6. The client's first words must be for that name; until then only the server's are forwarded.
+//! 7. Relay.
 //!
 //! A failure at any step is told to the client and to the log. What the client sends meanwhile stays in its socket's
 //! buffer and is relayed first. Must not dial an address that step 4 did not pass.
@@ -17,13 +18,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rcc_spec::{Protocol, Verdict};
+use rcc_spec::{Protocol, RuleSet, Verdict};
 use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::audit::{Event, Outcome, Record};
 use crate::dial::{self, Dialled, Distance};
+use crate::inspect::{self, RefusedOpening};
 use crate::refusal::{Destination, Host, Refusal};
 use crate::relay::{Ending, Traffic, relay};
 use crate::resolver::{HostAnswer, Outcome as Lookup};
@@ -54,40 +56,80 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
         dns::tcp::serve(shared, agent).await;
         return;
     }
-    let (destination, verdict) = judge(shared, original);
+    let rules = shared.rules();
+    let (destination, verdict) = judge(shared, &rules, original);
+    let verdict = match verdict {
+        Ok(verdict) => verdict,
+        Err(refusal) => {
+            return refuse(shared, agent, &destination, refusal.into(), Vec::new()).await;
+        }
+    };
     let opened = tokio::select! {
         biased;
         opened = open(shared, &destination, &verdict) => opened,
         // The client has reset the connection; nobody is there to be told.
         _ = agent.ready(Interest::ERROR) => return,
     };
-    match opened {
-        Ok(Dialled {
-            stream: upstream,
-            address,
-            ..
-        }) => {
-            let connection = Connection::begin(shared, &destination, address, &verdict);
-            match relay(&agent, &upstream, &shared.relay, &connection.traffic).await {
-                Ending::Finished => {}
-                Ending::Broken => {
-                    inband::reset(agent);
-                    inband::reset(upstream);
-                }
+    let Dialled {
+        stream: upstream,
+        address,
+        ..
+    } = match opened {
+        Ok(dialled) => dialled,
+        Err(unopened) => return refuse(shared, agent, &destination, unopened, Vec::new()).await,
+    };
+    let connection = Connection::begin(shared, &destination, address, &verdict);
+    let opening = inspect::opening(&agent, &destination, &verdict, &rules);
+    match relay(
+        &agent,
+        &upstream,
+        opening,
+        &shared.relay,
+        &connection.traffic,
+    )
+    .await
+    {
+        Ending::Finished => {}
+        Ending::Broken => {
+            inband::reset(agent);
+            inband::reset(upstream);
+        }
+        Ending::Refused(RefusedOpening { refusal, early }) => {
+            inband::reset(upstream);
+            let server_spoke = connection.traffic.received.load(Ordering::Relaxed) > 0;
+            drop(connection);
+            let refused = Unopened {
+                refusal,
+                resolved: Some(address.ip()),
+            };
+            if server_spoke {
+                // An explanation in the middle of the server's words would be taken for one of them.
+                shared.refused(&destination, refused.resolved, &refused.refusal);
+                inband::reset(agent);
+            } else {
+                refuse(shared, agent, &destination, refused, early).await;
             }
         }
-        Err(Unopened { refusal, resolved }) => {
-            shared.refused(&destination, resolved, &refusal);
-            inband::refuse(
-                agent,
-                &destination.to_string(),
-                destination.port,
-                &refusal,
-                Vec::new(),
-            )
-            .await;
-        }
     }
+}
+
+/// Tells the log and the client that it was refused. `early` is what the client said already.
+async fn refuse(
+    shared: &Shared,
+    agent: TcpStream,
+    destination: &Destination,
+    why: Unopened,
+    early: Vec<u8>,
+) {
+    shared.refused(destination, why.resolved, &why.refusal);
+    inband::refuse(
+        agent,
+        &destination.to_string(),
+        destination.port,
+        &why.refusal,
+        early,
+    )
+    .await;
 }
 
 /// Options of both sockets. None of them can fail on a TCP socket, and none is worth losing a connection for.
@@ -108,9 +150,12 @@ fn bound_buffers(stream: &TcpStream) {
 }
 
 /// Steps 2 and 3.
-fn judge(shared: &Shared, original: SocketAddr) -> (Destination, Result<Verdict, Refusal>) {
+fn judge(
+    shared: &Shared,
+    rules: &RuleSet,
+    original: SocketAddr,
+) -> (Destination, Result<Verdict, Refusal>) {
     let (address, port) = (original.ip().to_canonical(), original.port());
-    let rules = shared.rules();
     let (host, verdict) = match shared.meaning(address) {
         Meaning::Name(name) => {
             let verdict = rules.decide_name(&name, port, Protocol::Tcp);
@@ -155,9 +200,8 @@ impl From<Refusal> for Unopened {
 async fn open(
     shared: &Arc<Shared>,
     destination: &Destination,
-    verdict: &Result<Verdict, Refusal>,
+    verdict: &Verdict,
 ) -> Result<Dialled, Unopened> {
-    let verdict = verdict.as_ref().map_err(Clone::clone)?;
     let addresses = match &destination.host {
         Host::Address(address) => vec![*address],
         Host::Name(name) => {
@@ -220,18 +264,14 @@ impl<'shared> Connection<'shared> {
         shared: &'shared Shared,
         destination: &Destination,
         address: SocketAddr,
-        verdict: &Result<Verdict, Refusal>,
+        verdict: &Verdict,
     ) -> Self {
         let mut record = Record::new(Event::Connect, Protocol::Tcp, Outcome::Allow);
         record.connection = Some(shared.counters.relayed.fetch_add(1, Ordering::Relaxed) + 1);
         record.name = destination.name().map(ToString::to_string);
         record.address = Some(address.ip());
         record.port = Some(destination.port);
-        let rule = verdict
-            .as_ref()
-            .ok()
-            .and_then(|verdict| verdict.rule.as_ref());
-        record.rule = rule.map(ToString::to_string);
+        record.rule = verdict.rule.as_ref().map(ToString::to_string);
         shared.audit.log(&record);
         Self {
             shared,

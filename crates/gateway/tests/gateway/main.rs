@@ -12,6 +12,7 @@
 mod connections;
 mod dns;
 mod hostile;
+mod names;
 mod refusals;
 mod resolution;
 mod transfers;

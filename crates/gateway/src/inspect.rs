@@ -1,0 +1,148 @@
+//! Looks at what a client says first on a connection to a name: a TLS hello must be for that name.
+//!
+//! Many names share an address, so without this an allowed name would open the way to every other one behind the same
+//! server. What is not TLS passes. Must not hold back what the server says meanwhile: in some protocols it speaks first.
+
+use std::io;
+use std::time::Duration;
+
+use rcc_spec::{HostName, Protocol, RuleSet, Verdict};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::client_hello::{HELLO_LIMIT, Hello, Parsed, parse};
+use crate::refusal::{Destination, Refusal};
+use crate::relay::Cut;
+
+/// Time for a hello to become complete after its first byte.
+const HELLO_TIME: Duration = Duration::from_secs(10);
+
+/// A refused opening, with the bytes that were read.
+#[derive(Debug)]
+pub(crate) struct RefusedOpening {
+    pub(crate) refusal: Refusal,
+    pub(crate) early: Vec<u8>,
+}
+
+/// Reads the first bytes of a client and returns them if they may be forwarded. None are returned when the client ends
+/// before it says anything, and for a literal address, which has no name to be held to.
+pub(crate) async fn opening(
+    agent: &TcpStream,
+    destination: &Destination,
+    verdict: &Verdict,
+    rules: &RuleSet,
+) -> Result<Vec<u8>, Cut> {
+    let Some(name) = destination.name() else {
+        return Ok(Vec::new());
+    };
+    // What no rule allows by name may say what it wants, however garbled.
+    let refused = |refusal, early| match verdict.rule {
+        Some(_) => Err(Cut::Refused(RefusedOpening { refusal, early })),
+        None => Ok(early),
+    };
+    let mut bytes = Vec::new();
+    let mut needed = 1;
+    let mut deadline = None;
+    loop {
+        if bytes.len() >= needed {
+            match parse(&bytes) {
+                Parsed::NotTls => return Ok(bytes),
+                Parsed::Hello(hello) => {
+                    return match check(&hello, name, destination, verdict, rules) {
+                        None => Ok(bytes),
+                        Some(refusal) => Err(Cut::Refused(RefusedOpening {
+                            refusal,
+                            early: bytes,
+                        })),
+                    };
+                }
+                Parsed::Incomplete(more) if more <= HELLO_LIMIT => {
+                    needed = more;
+                    deadline.get_or_insert_with(|| Instant::now() + HELLO_TIME);
+                    continue;
+                }
+                Parsed::Incomplete(_) | Parsed::Malformed => return refused(malformed(), bytes),
+            }
+        }
+        let readable = match deadline {
+            None => Ok(agent.readable().await),
+            Some(deadline) => timeout_at(deadline, agent.readable()).await,
+        };
+        let is_over = match readable {
+            // A reset is passed on as one: nobody is there to be told anything else.
+            Ok(Ok(())) => read(agent, &mut bytes)? == Some(0),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_elapsed) => true,
+        };
+        if is_over && bytes.is_empty() {
+            // The relay sees the same end.
+            return Ok(bytes);
+        }
+        if is_over {
+            return refused(malformed(), bytes);
+        }
+    }
+}
+
+/// Reads once and tells how much; none when nothing is there.
+fn read(agent: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    let mut buffer = [0; 2048];
+    match agent.try_read(&mut buffer) {
+        Ok(count) => {
+            bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
+            Ok(Some(count))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn malformed() -> Refusal {
+    Refusal::denied(
+        "tls_malformed",
+        "the TLS handshake is malformed or did not become complete",
+    )
+}
+
+/// Why a hello may not go to this name.
+///
+/// A rule that allows a name allows that name. Where no rule did, as in mode `internet`, a hello for another name is judged
+/// like a connection to it, and one that hides its name passes: what it could reach is allowed anyway.
+fn check(
+    hello: &Hello,
+    name: &HostName,
+    destination: &Destination,
+    verdict: &Verdict,
+    rules: &RuleSet,
+) -> Option<Refusal> {
+    let by_rule = verdict.rule.is_some();
+    if hello.is_encrypted && by_rule {
+        let sentence = "Encrypted Client Hello hides which host a TLS connection is for";
+        return Some(Refusal::denied("tls_encrypted_hello", sentence));
+    }
+    let Some(server_name) = &hello.server_name else {
+        let sentence = "the TLS handshake does not say which host it is for (SNI)";
+        return by_rule.then(|| Refusal::denied("tls_no_name", sentence));
+    };
+    let text = std::str::from_utf8(server_name).ok();
+    let Some(said) = text.and_then(|text| HostName::parse(text).ok()) else {
+        let sentence = "the TLS handshake is for something that is not a host name";
+        return by_rule.then(|| Refusal::denied("tls_name_mismatch", sentence));
+    };
+    if said == *name {
+        return None;
+    }
+    if by_rule {
+        let sentence = format!("the TLS handshake is for another host, {said}");
+        return Some(Refusal::denied("tls_name_mismatch", sentence));
+    }
+    let other = Destination {
+        host: crate::refusal::Host::Name(said.clone()),
+        port: destination.port,
+    };
+    Refusal::of_verdict(
+        &rules.decide_name(&said, destination.port, Protocol::Tcp),
+        &other,
+        None,
+    )
+}

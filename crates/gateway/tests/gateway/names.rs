@@ -1,0 +1,252 @@
+//! A TLS handshake must be for the name that the connection is for.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use rcc_spec::NetworkMode;
+
+use crate::world::{PATIENCE, Setup, World, assert_reset, read_all};
+
+const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+}
+
+/// A ClientHello for `name`, with further extensions, in records of at most `portion` bytes.
+fn hello(name: Option<&[u8]>, further: &[u8], portion: usize) -> Vec<u8> {
+    let mut extensions = further.to_vec();
+    if let Some(name) = name {
+        let list = [&[0], sized(name).as_slice()].concat();
+        extensions.extend_from_slice(&[0, 0]);
+        extensions.extend_from_slice(&sized(&sized(&list)));
+    }
+    let body = [
+        [3, 3].as_slice(),
+        &[9; 32],
+        &[0],
+        &sized(&[0x13, 1]),
+        &[1, 0],
+        &sized(&extensions),
+    ]
+    .concat();
+    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+    let message = [&[1], &length[1..], &body].concat();
+    let record = |payload: &[u8]| [[22, 3, 1].to_vec(), sized(payload)].concat();
+    message.chunks(portion).flat_map(record).collect()
+}
+
+fn world(setup: Setup) -> (World, TcpListener) {
+    let world = setup.start();
+    world.names.host("api.example.com", &["203.0.113.7"]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for port in [443, 8443] {
+        world.map(
+            &format!("203.0.113.7:{port}"),
+            listener.local_addr().unwrap(),
+        );
+    }
+    (world, listener)
+}
+
+fn accept(listener: &TcpListener) -> TcpStream {
+    let (server, _) = listener.accept().unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    server
+}
+
+/// Expects that the server hears exactly these bytes.
+fn assert_passes(world: &World, listener: &TcpListener, words: &[u8]) {
+    let mut client = world.connect_name("api.example.com", 443);
+    client.set_nodelay(true).unwrap();
+    for byte in words {
+        client.write_all(std::slice::from_ref(byte)).unwrap();
+    }
+    let mut server = accept(listener);
+    let mut heard = vec![0; words.len()];
+    server.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, words);
+    server.write_all(b"answer").unwrap();
+    drop(server);
+    assert_eq!(read_all(&mut client).unwrap(), b"answer");
+}
+
+/// Expects that the client hears an alert at once and the server not a byte.
+fn assert_refused(world: &World, listener: &TcpListener, port: u16, words: &[u8]) {
+    let mut client = world.connect_name("api.example.com", port);
+    let mut server = accept(listener);
+    let started = Instant::now();
+    client.write_all(words).unwrap();
+    assert_eq!(read_all(&mut client).unwrap(), ALERT);
+    assert!(started.elapsed() < Duration::from_millis(100));
+    assert_reset(&mut server);
+}
+
+#[test]
+fn a_handshake_for_the_name_passes_however_it_is_cut() {
+    let (world, listener) = world(Setup::allow(&["api.example.com"]));
+    assert_passes(
+        &world,
+        &listener,
+        &hello(Some(b"api.example.com"), &[], 16_384),
+    );
+    assert_passes(
+        &world,
+        &listener,
+        &hello(Some(b"API.Example.COM"), &[0, 43, 0, 3, 2, 3, 4], 3),
+    );
+    let large = [[0, 51].to_vec(), sized(&[7; 4000])].concat();
+    assert_passes(
+        &world,
+        &listener,
+        &hello(Some(b"api.example.com"), &large, 1000),
+    );
+    // Early data behind the hello stays where it is.
+    let early = [
+        hello(Some(b"api.example.com"), &[], 16_384),
+        b"\x17\x03\x03\x00\x02hi".to_vec(),
+    ]
+    .concat();
+    assert_passes(&world, &listener, &early);
+}
+
+#[test]
+fn a_handshake_for_anything_else_reaches_no_server() {
+    let (world, listener) = world(Setup::allow(&[
+        "api.example.com:443,8443",
+        "other.example.com",
+    ]));
+    let cases: [(&str, Vec<u8>); 9] = [
+        (
+            "tls_name_mismatch",
+            hello(Some(b"evil.example.org"), &[], 16_384),
+        ),
+        (
+            "tls_name_mismatch",
+            hello(Some(b"evil.example.org"), &[], 1),
+        ),
+        (
+            "tls_name_mismatch",
+            hello(Some(b"other.example.com"), &[], 16_384),
+        ),
+        (
+            "tls_name_mismatch",
+            hello(Some(b"api.example.com\0.evil.example.org"), &[], 16_384),
+        ),
+        (
+            "tls_name_mismatch",
+            hello(Some(b"api.example.com.evil.example.org"), &[], 16_384),
+        ),
+        (
+            "tls_name_mismatch",
+            hello(Some(b"203.0.113.7"), &[], 16_384),
+        ),
+        ("tls_no_name", hello(None, &[], 16_384)),
+        (
+            "tls_encrypted_hello",
+            hello(Some(b"api.example.com"), &[0xfe, 0x0d, 0, 1, 0], 16_384),
+        ),
+        ("tls_malformed", b"\x16\x03\x01\x00\x00rest".to_vec()),
+    ];
+    for (_, words) in &cases {
+        assert_refused(&world, &listener, 443, words);
+        assert_refused(&world, &listener, 8443, words);
+    }
+    let (summary, log) = world.finish();
+    let reasons = |event: &str| -> Vec<String> {
+        let lines = log.iter().filter(|line| line["event"] == event);
+        lines
+            .map(|line| line["reason"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    let expected: Vec<&str> = cases
+        .iter()
+        .flat_map(|(reason, _)| [*reason, *reason])
+        .collect();
+    assert_eq!(reasons("refuse"), expected);
+    assert_eq!(summary.bytes_sent, 0);
+    assert!(
+        log.iter()
+            .filter(|line| line["event"] == "close")
+            .all(|line| line["bytes_sent"] == 0)
+    );
+}
+
+#[test]
+fn what_is_not_tls_passes_also_when_the_server_speaks_first() {
+    let (world, listener) = world(Setup::allow(&["api.example.com"]));
+    assert_passes(&world, &listener, b"SSH-2.0-client\r\n");
+    assert_passes(&world, &listener, b"\0\x01\x02");
+    let mut client = world.connect_name("api.example.com", 443);
+    let mut server = accept(&listener);
+    server.write_all(b"220 ready\r\n").unwrap();
+    let mut greeting = [0; 11];
+    client.read_exact(&mut greeting).unwrap();
+    client.write_all(b"EHLO x\r\n").unwrap();
+    let mut words = [0; 8];
+    server.read_exact(&mut words).unwrap();
+    assert_eq!(&words, b"EHLO x\r\n");
+    // A server that has spoken is not followed by an alert.
+    let mut client = world.connect_name("api.example.com", 443);
+    let mut server = accept(&listener);
+    server.write_all(b"220 ready\r\n").unwrap();
+    client.read_exact(&mut greeting).unwrap();
+    client
+        .write_all(&hello(Some(b"evil.example.org"), &[], 16_384))
+        .unwrap();
+    assert_reset(&mut client);
+    assert_reset(&mut server);
+}
+
+#[test]
+fn a_client_that_ends_without_a_word_is_passed_on() {
+    let (world, listener) = world(Setup::allow(&["api.example.com"]));
+    let mut client = world.connect_name("api.example.com", 443);
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut server = accept(&listener);
+    assert_eq!(server.read(&mut [0; 1]).unwrap(), 0);
+    server.write_all(b"bye").unwrap();
+    drop(server);
+    assert_eq!(read_all(&mut client).unwrap(), b"bye");
+    // In the middle of a hello is another matter.
+    let mut client = world.connect_name("api.example.com", 443);
+    let words = hello(Some(b"api.example.com"), &[], 16_384);
+    client.write_all(&words[..20]).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(read_all(&mut client).unwrap(), ALERT);
+    assert_reset(&mut accept(&listener));
+}
+
+#[test]
+fn literal_addresses_have_no_name_to_be_held_to() {
+    let (world, listener) = world(Setup::allow(&["203.0.113.7"]));
+    let words = hello(Some(b"any.example.org"), &[], 16_384);
+    let mut client = world.connect("203.0.113.7:443");
+    client.write_all(&words).unwrap();
+    let mut heard = vec![0; words.len()];
+    accept(&listener).read_exact(&mut heard).unwrap();
+    assert_eq!(heard, words);
+}
+
+#[test]
+fn internet_mode_holds_a_handshake_to_deny_rules_only() {
+    let (world, listener) = world(Setup::mode(NetworkMode::Internet).deny(&["*.evil.example.org"]));
+    assert_passes(
+        &world,
+        &listener,
+        &hello(Some(b"front.example.net"), &[], 16_384),
+    );
+    assert_passes(&world, &listener, &hello(None, &[], 16_384));
+    assert_passes(
+        &world,
+        &listener,
+        &hello(Some(b"api.example.com"), &[0xfe, 0x0d, 0, 1, 0], 16_384),
+    );
+    assert_refused(
+        &world,
+        &listener,
+        443,
+        &hello(Some(b"a.evil.example.org"), &[], 16_384),
+    );
+}
