@@ -195,6 +195,10 @@ fn the_system() {
     for path in [
         "/run/new", "/var/new", "/dev/new", "/sys/new", "/home", "/root",
     ] {
+        // The probe is granted: where the clone lies below /home, an otherwise empty /home is there already.
+        if rcc_testkit::probe::path().starts_with(path) {
+            continue;
+        }
         scene
             .inside(&["mkdir", path])
             .assert_denied_with_any(&["EROFS", "EACCES"]);
