@@ -1,7 +1,7 @@
 //! The posture of a running sandbox: everything that a process inside can observe, compared as a whole with the record
 //! in `golden/`, for root and for an ordinary user, without a network and with one.
 //!
-//! `RCC_UPDATE_GOLDEN=1` writes the records anew. How a record is made comparable is in `record/mod.rs`.
+//! `RCC_BLESS=1` writes the records anew. How a record is made comparable is in `record/mod.rs`.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program")]
 

@@ -1,7 +1,7 @@
 //! The set of system calls that an agent can reach, compared as a whole: with the checked-in lists in `golden/`, with
 //! what the engine says about itself, and with what happens when each call is really made.
 //!
-//! `RCC_UPDATE_GOLDEN=1` writes the lists anew; the difference is then reviewed like any other change.
+//! `RCC_BLESS=1` writes the lists anew; the difference is then reviewed like any other change.
 //!
 //! Must not filter or sort away a surprise: every number from 0 to 600 is in the comparison.
 #![forbid(unsafe_code)]

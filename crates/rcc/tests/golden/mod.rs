@@ -1,6 +1,6 @@
 //! Checked-in records that a whole observation is compared with.
 //!
-//! Must not write anything unless `RCC_UPDATE_GOLDEN` asks for it.
+//! Must not write anything unless `RCC_BLESS` asks for it.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ pub(crate) fn assert_golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
-    if std::env::var_os("RCC_UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("RCC_BLESS").is_some() {
         std::fs::write(&path, text).unwrap();
         return;
     }
@@ -28,5 +28,5 @@ pub(crate) fn assert_golden(name: &str, text: &str) {
         .filter(|line| !old.contains(line))
         .map(|line| format!("+ {line}\n"));
     let difference: String = gone.chain(come).collect();
-    panic!("{name} differs (RCC_UPDATE_GOLDEN=1 records it):\n{difference}");
+    panic!("{name} differs (RCC_BLESS=1 records it):\n{difference}");
 }

@@ -1,0 +1,671 @@
+//! The second run is as strict as the first, whatever the first left behind.
+//!
+//! Each test lets an agent of a first run plant something where rcc itself will look, mount or write in the next one.
+//! The next run then either has exactly the posture of a run in an untouched place, or is refused with a message that
+//! says what is wrong. Never is something outside read or written; the decoys of the scene are compared each time.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program")]
+
+mod record;
+mod scene;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use rcc_testkit::world::Output;
+use scene::{SECRET, Scene, exists};
+use serde_json::Value;
+
+/// The posture that every run must have.
+fn strict(scene: &Scene) -> Value {
+    record::posture(scene, &["-n"])
+}
+
+/// Lets the first run plant something.
+#[track_caller]
+fn plant(scene: &Scene, script: &str) {
+    scene
+        .sh(&["-n"], &format!("set -e\n{script}"))
+        .assert_success();
+}
+
+/// Everything beside the project and rcc's own directories must be what it was.
+#[track_caller]
+fn assert_decoys(scene: &Scene) {
+    for name in [
+        "home/.ssh/id",
+        "home/.aws/credentials",
+        "home/git/library/secret-of-library",
+        "home/work/other/file",
+        "outside/secret",
+    ] {
+        assert_eq!(scene.text(name), SECRET, "{name}");
+    }
+    let names = |directory: &str| {
+        let entries = std::fs::read_dir(scene.base.join(directory)).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("outside"), ["secret"]);
+    assert_eq!(names("home/.ssh"), ["id"]);
+    let home: Vec<String> = names("home")
+        .into_iter()
+        .filter(|name| name != ".local" && name != ".config")
+        .collect();
+    assert_eq!(home, [".aws", ".ssh", "git", "work"]);
+}
+
+/// The run after the first one must be refused; gives what it said.
+#[track_caller]
+fn refused(scene: &Scene) -> Output {
+    let output = scene
+        .run(&["-n"])
+        .args(["sh", "-c", "echo started; touch /proc/self/cwd/started"])
+        .output();
+    output.assert_code(125);
+    assert!(
+        !output.stdout_text().contains("started") && !exists(&scene.project().join("started")),
+        "{output}"
+    );
+    assert!(
+        output.stderr_text().contains("error: ") && !output.stderr_text().contains("panicked"),
+        "{output}"
+    );
+    assert_decoys(scene);
+    output
+}
+
+/// The run after the first one must be as the first.
+#[track_caller]
+fn same(scene: &Scene, first: &Value) {
+    assert_eq!(&strict(scene), first);
+    assert_decoys(scene);
+}
+
+#[test]
+fn nothing_left_behind_is_the_control() {
+    let Some(scene) = Scene::new("nothing") else {
+        return;
+    };
+    let first = strict(&scene);
+    plant(
+        &scene,
+        "echo hello > file; echo hello > ~/.bashrc; mkdir -p ~/.cache/x src",
+    );
+    same(&scene, &first);
+}
+
+/// rcc makes the mount points of grants inside the agent home, which the agent can write to.
+#[test]
+fn links_where_grants_are_mounted_in_the_home() {
+    for (number, script) in [
+        // The project's parent directory, and a directory that holds another grant.
+        "rmdir ~/work/project 2>/dev/null; mv ~/work ~/w 2>/dev/null; rm -rf ~/work; ln -s OUTSIDE ~/work",
+        "mv ~/git ~/g 2>/dev/null; rm -rf ~/git; ln -s OUTSIDE ~/git",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let Some(scene) = Scene::new(&format!("home_links_{number}")) else { return };
+        strict(&scene);
+        let script = script.replace("OUTSIDE", &scene.path("outside"));
+        // In a run the places are mount points; between two runs they are directories of the agent's, reached from a
+        // project elsewhere that shares the agent home.
+        from_another_project(&scene, &script);
+        let output = refused(&scene);
+        assert!(output.stderr_text().contains("symbolic link"), "{output}");
+    }
+}
+
+/// Runs a script in a project outside the home, with the same agent home, in which nothing is mounted then.
+#[track_caller]
+fn from_another_project(scene: &Scene, script: &str) {
+    let project = scene.base.join("elsewhere");
+    std::fs::create_dir_all(&project).unwrap();
+    scene.world.give_to_user(&scene.base);
+    let git = scene.base.join("home/git");
+    let away = scene.base.join("git-away");
+    std::fs::rename(&git, &away).unwrap();
+    let command = scene
+        .rcc(["run", "-n", "--project"])
+        .arg(&project)
+        .arg("--")
+        .args(["sh", "-c", script]);
+    let output = command.current_dir(&project).output();
+    std::fs::rename(&away, &git).unwrap();
+    output.assert_success();
+    std::fs::remove_dir_all(project).unwrap();
+}
+
+#[test]
+fn files_and_fifos_where_grants_are_mounted_in_the_home() {
+    for (number, script) in [
+        "rm -rf ~/work; echo x > ~/work",
+        "rm -rf ~/work; mkfifo ~/work",
+        "rm -rf ~/work; mkdir ~/work; echo x > ~/work/project",
+        "rm -rf ~/work; mkdir ~/work; mkfifo ~/work/project",
+        "rm -rf ~/git; echo x > ~/git",
+        "rm -rf ~/work; mkdir ~/work; chmod 000 ~/work",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let Some(scene) = Scene::new(&format!("home_files_{number}")) else {
+            return;
+        };
+        strict(&scene);
+        from_another_project(&scene, script);
+        let output = scene.run(&["-n"]).arg("true").output();
+        output.assert_code(125);
+        let output = refused(&scene);
+        assert!(
+            output
+                .stderr_text()
+                .contains(scene.home().to_str().unwrap()),
+            "the message names the place\n{output}"
+        );
+    }
+}
+
+#[test]
+fn a_link_in_place_of_the_projects_mount_point() {
+    let Some(scene) = Scene::new("home_project_link") else {
+        return;
+    };
+    strict(&scene);
+    let script = format!(
+        "rm -rf ~/work; mkdir ~/work; ln -s {} ~/work/project",
+        scene.path("outside")
+    );
+    from_another_project(&scene, &script);
+    let output = refused(&scene);
+    assert!(output.stderr_text().contains("symbolic link"), "{output}");
+}
+
+/// The home as the agent left it is its own business; where it lies is not.
+#[test]
+fn the_agent_home_made_hostile() {
+    let Some(scene) = Scene::new("home_hostile") else {
+        return;
+    };
+    let first = strict(&scene);
+    plant(
+        &scene,
+        "chmod 777 ~; for n in .config .local .ssh .npmrc .gitconfig; do ln -s / ~/$n; done; mkdir -p ~/a/b; chmod 000 ~/a",
+    );
+    let output = scene.run(&["-n"]).arg("true").output();
+    if output.code() == Some(125) {
+        // A home that others may write to is refused.
+        assert!(
+            output
+                .stderr_text()
+                .contains("can be written by other users"),
+            "{output}"
+        );
+        std::fs::set_permissions(scene.agent_home(), std::fs::Permissions::from_mode(0o700))
+            .unwrap();
+    }
+    same(&scene, &first);
+}
+
+#[test]
+fn the_agent_home_replaced_on_the_host_by_a_link() {
+    let Some(scene) = Scene::new("home_replaced") else {
+        return;
+    };
+    strict(&scene);
+    let home = scene.agent_home();
+    std::fs::rename(&home, home.with_file_name("moved")).unwrap();
+    std::os::unix::fs::symlink(scene.base.join("outside"), &home).unwrap();
+    let output = refused(&scene);
+    assert!(output.stderr_text().contains("agent home"), "{output}");
+}
+
+/// The policy file did not exist in the first run, so the agent could make one: it is not obeyed.
+#[test]
+fn a_policy_made_by_the_agent() {
+    let Some(scene) = Scene::new("policy_made") else {
+        return;
+    };
+    let first = strict(&scene);
+    let secret = scene.path("outside");
+    plant(
+        &scene,
+        &format!(
+            "printf 'version = 1\\n[files]\\nrw = [\"{secret}\"]\\n[network]\\nmode = \"internet\"\\n' > rcc.toml"
+        ),
+    );
+    let output = refused(&scene);
+    assert!(
+        output.stderr_text().contains("rcc trust"),
+        "the message names the way\n{output}"
+    );
+    std::fs::remove_file(scene.project().join("rcc.toml")).unwrap();
+    same(&scene, &first);
+}
+
+#[test]
+fn a_policy_that_is_a_link_a_fifo_or_a_directory() {
+    for (number, script) in [
+        "ln -s /etc/passwd rcc.toml",
+        "mkfifo rcc.toml",
+        "mkdir rcc.toml",
+        "ln -s ../other/file rcc.toml",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let Some(scene) = Scene::new(&format!("policy_odd_{number}")) else {
+            return;
+        };
+        strict(&scene);
+        plant(&scene, script);
+        let output = refused(&scene);
+        assert!(output.stderr_text().contains("rcc.toml"), "{output}");
+        assert!(
+            !output.stderr_text().contains(SECRET) && !output.stderr_text().contains("root:x"),
+            "{output}"
+        );
+    }
+}
+
+/// Where the project begins is found by its marks: one that the agent made below it makes the project smaller, and one
+/// above it cannot be made.
+#[test]
+fn marks_of_a_project_made_by_the_agent() {
+    let Some(scene) = Scene::new("marks") else {
+        return;
+    };
+    strict(&scene);
+    plant(
+        &scene,
+        "mkdir -p sub/.git/hooks && echo evil > sub/.git/config",
+    );
+    scene.inside(&["mkdir", "../.git"]).assert_ok();
+    assert!(
+        !exists(&scene.base.join("home/work/.git")),
+        "it was made in the agent home, not beside the project"
+    );
+    let command = scene
+        .run(&["-n"])
+        .args(["sh", "-c", "touch ../above && echo made"])
+        .current_dir(scene.project().join("sub"));
+    let output = command.output();
+    assert!(!exists(&scene.project().join("above")), "{output}");
+    assert_decoys(&scene);
+}
+
+/// What the first run could create because it was not there is protected in the second.
+#[test]
+fn protected_names_made_in_the_first_run() {
+    let Some(scene) = Scene::new("names_made") else {
+        return;
+    };
+    std::fs::remove_dir_all(scene.project().join(".git/hooks")).unwrap();
+    plant(
+        &scene,
+        "mkdir -p .git/hooks .vscode .claude .idea; echo evil > .git/hooks/pre-commit; echo evil > .vscode/tasks.json; \
+         echo evil > .claude/settings.json; echo evil > .envrc; echo evil > .mcp.json; echo evil > .git/commondir",
+    );
+    for path in [
+        ".git/hooks/pre-commit",
+        ".vscode/tasks.json",
+        ".claude/settings.json",
+        ".envrc",
+        ".mcp.json",
+        ".git/commondir",
+    ] {
+        scene
+            .inside(&["write", path, "worse"])
+            .assert_denied("EROFS");
+    }
+    for path in [".git/hooks", ".vscode", ".git", ".envrc"] {
+        scene
+            .inside(&["rename", path, "x"])
+            .assert_denied_with_any(&["EBUSY", "EXDEV"]);
+    }
+}
+
+/// Names that the host executes, made by the agent where there were none: the user is told at the end of the run.
+#[test]
+fn protected_names_made_by_the_agent_are_reported() {
+    let Some(scene) = Scene::new("names_reported") else {
+        return;
+    };
+    std::fs::remove_dir_all(scene.project().join(".git/hooks")).unwrap();
+    let output = scene.sh(
+        &["-n"],
+        "mkdir -p .git/hooks .vscode; echo evil > .git/hooks/pre-commit; echo evil > .vscode/tasks.json; echo evil > .envrc",
+    );
+    for name in [".git/hooks", ".vscode", ".envrc"] {
+        assert!(
+            output.stderr_text().contains(name),
+            "{name} is not reported\n{output}"
+        );
+    }
+    let output = scene.sh(&["-n"], "echo ordinary > notes.txt");
+    assert!(
+        !output.stderr_text().contains("notes.txt"),
+        "the control\n{output}"
+    );
+}
+
+/// Programs of the host follow a link in place of a protected name, or above one: what it leads to in the project is
+/// protected in its stead, and the link itself is told at the end of the run that made it.
+#[test]
+fn links_in_place_of_protected_names() {
+    for (number, (gone, script, protected)) in [
+        (
+            ".git",
+            "mkdir -p g/hooks g/refs; echo x > g/config; ln -s g .git",
+            &["g/config", "g/hooks/new"][..],
+        ),
+        (
+            ".git/hooks",
+            "mkdir my-hooks; echo x > my-hooks/pre-commit; ln -s ../my-hooks .git/hooks",
+            &["my-hooks/pre-commit", "my-hooks/new"],
+        ),
+        (
+            ".git/config",
+            "echo x > my-config; ln -s ../my-config .git/config",
+            &["my-config"],
+        ),
+        (
+            "",
+            "mkdir agent; echo x > agent/settings.json; ln -s agent .claude",
+            &["agent/settings.json"],
+        ),
+        (
+            "",
+            "mkdir -p a/b; echo x > a/b/tasks.json; ln -s a/b c; ln -s c .vscode",
+            &["a/b/tasks.json", "a/b/new"],
+        ),
+        (
+            "",
+            "echo x > real; ln -s ./a/../real .envrc; mkdir a",
+            &["real"],
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let Some(scene) = Scene::new(&format!("protected_links_{number}")) else {
+            return;
+        };
+        // It was not there in the first run, so nothing stood in the agent's way.
+        let path = scene.project().join(gone);
+        if gone.is_empty() {
+        } else if path.is_dir() {
+            std::fs::remove_dir_all(&path).unwrap();
+        } else {
+            std::fs::remove_file(&path).unwrap();
+        }
+        let first = scene.sh(&["-n"], &format!("set -e; {script}"));
+        first.assert_success();
+        let link = script
+            .rsplit("ln -s ")
+            .next()
+            .unwrap()
+            .split([' ', ';'])
+            .nth(1)
+            .unwrap();
+        assert!(
+            first.stderr_text().contains(link),
+            "the link {link} is not told\n{first}"
+        );
+        for path in protected {
+            let words = if path.ends_with("new") {
+                vec!["create", path]
+            } else {
+                vec!["write", path, "evil"]
+            };
+            scene.inside(&words).assert_denied("EROFS");
+        }
+        scene.inside(&["create", "ordinary"]).assert_ok();
+        assert_decoys(&scene);
+    }
+}
+
+/// Links that lead out are not followed: not by a look, not by a mount.
+#[test]
+fn links_out_of_the_project_in_place_of_protected_names() {
+    for (number, name) in [".git", ".claude", ".vscode", ".envrc", ".git/hooks"]
+        .into_iter()
+        .enumerate()
+    {
+        let Some(scene) = Scene::new(&format!("links_out_{number}")) else {
+            return;
+        };
+        for (variant, target) in [
+            scene.path("outside"),
+            "../../../outside".to_owned(),
+            "/etc".to_owned(),
+            name.rsplit('/').next().unwrap().to_owned(),
+        ]
+        .iter()
+        .enumerate()
+        {
+            let path = scene.project().join(name);
+            if variant == 0 && path.is_dir() {
+                std::fs::remove_dir_all(&path).unwrap();
+            }
+            plant(&scene, &format!("rm -f {name}; ln -s {target} {name}"));
+            let second = strict(&scene);
+            let mounts = second["mounts"].to_string();
+            assert!(
+                !mounts.contains("outside") && mounts.contains("[SCENE]/home/work/project "),
+                "{mounts}"
+            );
+            scene
+                .inside(&["read", &format!("{name}/secret")])
+                .assert_denied_with_any(&["ENOENT", "ELOOP", "ENOTDIR"]);
+            assert_decoys(&scene);
+        }
+    }
+}
+
+/// A second name for the same file, made while it was not protected, would undo the protection of the first name.
+#[test]
+fn hard_links_to_what_is_protected_in_the_next_run() {
+    for (number, (name, alias, script)) in [
+        (".envrc", "alias", "echo '# harmless' > .envrc"),
+        (
+            ".git/hooks/pre-commit",
+            ".git/alias",
+            "mkdir .git/hooks; echo exit > .git/hooks/pre-commit",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let Some(scene) = Scene::new(&format!("hard_links_{number}")) else {
+            return;
+        };
+        std::fs::remove_dir_all(scene.project().join(".git/hooks")).unwrap();
+        plant(&scene, &format!("{script}; ln {name} {alias}"));
+        let output = refused(&scene);
+        assert!(
+            output.stderr_text().contains(name) && output.stderr_text().contains("hard link"),
+            "{output}"
+        );
+        // The way that the message names.
+        let fix = format!("cp -p {name} {name}.new && mv {name}.new {name}");
+        assert!(output.stderr_text().contains(&fix), "{output}");
+        scene
+            .command("sh")
+            .args(["-c", &fix])
+            .output()
+            .assert_success();
+        let before = scene.text(&format!("home/work/project/{name}"));
+        scene
+            .sh(&["-n"], &format!("echo evil > {alias}"))
+            .assert_success();
+        assert_eq!(scene.text(&format!("home/work/project/{name}")), before);
+    }
+}
+
+/// The git directory of a linked worktree is found through a file: what the agent wrote there is not followed.
+#[test]
+fn a_gitdir_file_that_leads_elsewhere() {
+    for (number, target) in [
+        "OUTSIDE",
+        "../../../outside",
+        "/",
+        "HOME/.ssh",
+        "HOME/git/library/.git/../../..",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let Some(scene) = Scene::new(&format!("gitdir_{number}")) else {
+            return;
+        };
+        std::fs::remove_dir_all(scene.project().join(".git")).unwrap();
+        let target = target
+            .replace("OUTSIDE", &scene.path("outside"))
+            .replace("HOME", scene.home().to_str().unwrap());
+        plant(&scene, &format!("echo 'gitdir: {target}' > .git"));
+        let output = scene
+            .run(&["-n"])
+            .args([
+                "sh",
+                "-c",
+                "ls -a / ~ ../.. ../../.. 2>/dev/null; cat ../../../outside/secret ~/.ssh/id",
+            ])
+            .output();
+        assert!(!output.stdout_text().contains(SECRET), "{output}");
+        for path in ["outside/secret", "home/.ssh/id", "home/work/other/file"] {
+            scene
+                .inside(&["read", &scene.path(path)])
+                .assert_denied("ENOENT");
+            scene
+                .inside(&["append", &scene.path(path), "x"])
+                .assert_denied("ENOENT");
+        }
+        assert_decoys(&scene);
+    }
+}
+
+/// Every file of a repository that rcc may look into, filled with what nobody expects.
+#[test]
+fn a_repository_that_is_no_repository() {
+    for (number, script) in [
+        "rm -rf .git/refs; mkfifo .git/refs .git/HEAD2 .git/index; ln -s /proc/self/fd .git/objects2",
+        "mkdir -p .git/modules/a/b/c .git/worktrees/w; echo 'gitdir: /etc' > .git/worktrees/w/gitdir; ln -s / .git/modules/root; mkfifo .git/worktrees/w/commondir",
+        "mkdir -p .git/worktrees; for i in $(seq 2000); do mkdir .git/worktrees/w$i; done",
+        "d=.; for i in $(seq 100); do d=$d/x; mkdir $d; done; mkdir $d/.git",
+        "mkdir \"$(printf 'a\\nb')\" && printf 'x' > \"$(printf '\\033]0;evil\\007')\"",
+        "truncate -s 1T big; mkfifo .envrc2; ln -s .envrc2 .envrc3",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let Some(scene) = Scene::new(&format!("odd_repository_{number}")) else { return };
+        let first = strict(&scene);
+        plant(&scene, script);
+        let output = scene.run(&["-n"]).arg("true").timeout(std::time::Duration::from_secs(10)).output();
+        assert!(!output.stderr_text().contains('\u{1b}'), "an escape sequence reached the terminal\n{output}");
+        if output.code() == Some(125) {
+            let _ = refused(&scene);
+        } else {
+            let second = strict(&scene);
+            // More is protected than before, if anything: what was read-only or missing is so still.
+            let lines = |record: &Value| -> Vec<String> {
+                record["mounts"].as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned()).collect()
+            };
+            let (first, second) = (lines(&first), lines(&second));
+            assert!(first.iter().all(|line| second.contains(line)), "{script}\n{first:#?}\n{second:#?}");
+            assert_decoys(&scene);
+        }
+    }
+}
+
+/// A FIFO or a socket with a protected name can be no file that is obeyed; it must not hang or pass either.
+#[test]
+fn special_files_with_protected_names() {
+    for (number, name) in [".envrc", ".mcp.json", ".git/config.worktree"]
+        .into_iter()
+        .enumerate()
+    {
+        let Some(scene) = Scene::new(&format!("special_{number}")) else {
+            return;
+        };
+        let first = strict(&scene);
+        plant(&scene, &format!("mkfifo {name}"));
+        let output = scene
+            .run(&["-n"])
+            .arg("true")
+            .timeout(std::time::Duration::from_secs(10))
+            .output();
+        if output.code() == Some(125) {
+            assert!(output.stderr_text().contains(name), "{output}");
+        } else {
+            same(&scene, &first);
+        }
+    }
+}
+
+/// The agent's own settings, imported from the real home on first use, are the copy's: the real ones stay as they are.
+#[test]
+fn settings_of_the_agent_in_its_home() {
+    let Some(scene) = Scene::new("agent_settings") else {
+        return;
+    };
+    scene.file("home/.claude/settings.json", "{\"hooks\":\"the owner's\"}");
+    scene.file("home/.claude.json", "{}");
+    let program = scene.file("home/.local/bin/claude", "#!/bin/sh\nmkdir -p ~/.claude\necho evil > ~/.claude/settings.json\necho evil > ~/.claude.json\ncat ~/.ssh/id\n");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", program.parent().unwrap().display());
+    for _ in 0..2 {
+        let output = scene.rcc(["-n", "claude"]).env("PATH", &path).output();
+        assert!(!output.stdout_text().contains(SECRET), "{output}");
+        assert_eq!(
+            scene.text("home/.claude/settings.json"),
+            "{\"hooks\":\"the owner's\"}",
+            "{output}"
+        );
+        assert_eq!(scene.text("home/.claude.json"), "{}");
+    }
+    let kept = scene
+        .home()
+        .join(".local/share/rcc/homes/claude/.claude/settings.json");
+    assert_eq!(
+        std::fs::read_to_string(kept).unwrap(),
+        "evil\n",
+        "the control: the agent wrote its own copy"
+    );
+}
+
+/// Two runs at once: what the one does while the other starts cannot get between its looks.
+#[test]
+fn names_that_change_while_the_next_run_starts() {
+    let Some(scene) = Scene::new("race") else {
+        return;
+    };
+    let outside = scene.path("outside");
+    let script = format!(
+        "echo up; while [ ! -e stop ]; do mkdir -p .vscode; mv -T .vscode .v 2>/dev/null; ln -s {outside} .vscode 2>/dev/null; rm -f .vscode; mv -T .v .vscode 2>/dev/null; \
+         ln -sfn {outside} ~/trap; rm -f ~/trap; done"
+    );
+    // Not protected in the first run, so that it can be moved there.
+    let first = scene.run(&["-n"]).args(["sh", "-c", &script]).spawn();
+    first.wait_for_text("up");
+    for _ in 0..60 {
+        let output = scene.sh(&["-n"], "cat .vscode/secret .v/secret ~/trap/secret 2>/dev/null; echo x 2>/dev/null > .vscode/planted; true");
+        assert!(!output.stdout_text().contains(SECRET), "{output}");
+        assert!(
+            output.code() == Some(0) || output.code() == Some(125),
+            "{output}"
+        );
+        assert!(
+            !exists(Path::new(&outside).join("planted").as_path()),
+            "{output}"
+        );
+    }
+    std::fs::write(scene.project().join("stop"), "").unwrap();
+    first.wait().assert_success();
+    assert_decoys(&scene);
+}
