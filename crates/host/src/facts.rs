@@ -1,15 +1,17 @@
 //! Gathers everything that planning must know, in one pass before the run.
 //!
-//! On the path of every start: fixed lists of paths, one look each, no subprocess. Must not follow a link inside the
+//! On the path of every start: fixed lists of paths, one look each, no subprocess. Must not follow a link out of the
 //! project, and must not decide anything: that is `rcc_plan`'s.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rcc_plan::{EntryKind, HostFacts, PathToolchain, ProjectFacts, ProtectedEntry};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::user::Account;
 use crate::{
@@ -176,89 +178,111 @@ fn resolve(
     Ok(found)
 }
 
-/// Lists the protected names that exist in the project.
+/// Lists the protected names that exist in the project, each link on the way to one, and what such links lead to.
 ///
-/// The tree belongs to the agent of earlier runs: a parent that is a link would let `.git -> /elsewhere` choose what is
-/// looked at, so look-ups go below the project's descriptor and no link is followed.
+/// The tree belongs to the agent of earlier runs, and programs of the host follow the links in it: `.claude -> x` makes
+/// `x/settings.json` what the host obeys. So links are followed by hand, one component at a time below the project's
+/// descriptor, and never out of the project.
 ///
 /// # Errors
 /// [`HostError::Protected`] when a name exists and cannot be looked at.
 pub fn protected_entries(
-    project: std::os::fd::BorrowedFd<'_>,
+    project: BorrowedFd<'_>,
     names: &[PathBuf],
 ) -> Result<Vec<ProtectedEntry>, HostError> {
-    use rustix::io::Errno;
-    let mut found = Vec::new();
+    let mut found: Vec<ProtectedEntry> = Vec::new();
     // A name below an absent parent need not be asked for; most projects have none of the names. Parents come right
     // before their children, so the last one is enough.
     let mut absent: Option<&Path> = None;
     for name in names {
-        debug_assert!(
-            name.components()
-                .all(|part| matches!(part, Component::Normal(_)))
-        );
         if absent.is_some_and(|parent| name.starts_with(parent)) {
             continue;
         }
-        let fail = |errno: Errno| HostError::Protected {
+        let entries = look_up(project, name).map_err(|errno| HostError::Protected {
             path: name.clone(),
             source: errno.into(),
-        };
-        let parent = name
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        let file_name = name.file_name().unwrap_or_default();
-        let status = match parent {
-            None => rustix::fs::statat(project, file_name, AtFlags::SYMLINK_NOFOLLOW),
-            Some(parent) => rustix::fs::openat2(
-                project,
-                parent,
-                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-            )
-            .and_then(|directory| {
-                rustix::fs::statat(directory, file_name, AtFlags::SYMLINK_NOFOLLOW)
-            }),
-        };
-        let status = match status {
-            Ok(status) => status,
-            // ELOOP: a parent is a link; what it points at is outside or protected under its own name.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
-                if parent.is_none() {
-                    absent = Some(name);
-                }
-                continue;
+        })?;
+        if entries.is_empty() && name.components().count() == 1 {
+            absent = Some(name);
+        }
+        for entry in entries {
+            if !found.contains(&entry) {
+                found.push(entry);
             }
-            Err(errno) => return Err(fail(errno)),
-        };
-        let kind = match FileType::from_raw_mode(status.st_mode) {
-            FileType::Directory => EntryKind::Directory,
-            FileType::RegularFile => EntryKind::File,
-            FileType::Symlink => EntryKind::Symlink(read_link(project, name).map_err(fail)?),
-            _ => EntryKind::Other,
-        };
-        found.push(ProtectedEntry {
-            path: name.clone(),
-            kind,
-        });
+        }
     }
     Ok(found)
 }
 
-/// Reads the text of a link in the project without following anything on the way.
-fn read_link(project: std::os::fd::BorrowedFd<'_>, name: &Path) -> rustix::io::Result<PathBuf> {
-    use std::os::unix::ffi::OsStringExt as _;
-    let link = rustix::fs::openat2(
+/// Most links followed to one name; the kernel's own bound is 40 (`path_resolution(7)`).
+const LINK_LIMIT: usize = 40;
+
+/// Looks one name up: the links on the way, then what is at its end. Nothing at the end, when there is nothing, or when
+/// a link leads out of the project.
+fn look_up(project: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<Vec<ProtectedEntry>> {
+    let mut entries = Vec::new();
+    let mut reached = PathBuf::new();
+    let mut kind = EntryKind::Directory;
+    let mut rest: VecDeque<OsString> = name.iter().map(OsStr::to_owned).collect();
+    while let Some(part) = rest.pop_front() {
+        match Path::new(&part).components().next() {
+            Some(Component::Normal(_)) => {}
+            Some(Component::ParentDir) if reached.pop() => continue,
+            Some(Component::CurDir) => continue,
+            // Out of the project: what is there is no agent's.
+            _ => return Ok(entries),
+        }
+        let path = reached.join(&part);
+        let at = match open_beneath(project, &path) {
+            Ok(at) => at,
+            // ELOOP: a parent became a link since it was looked at, by a run that lasts.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(entries),
+            Err(errno) => return Err(errno),
+        };
+        let status = rustix::fs::fstat(&at)?;
+        kind = match FileType::from_raw_mode(status.st_mode) {
+            FileType::Directory => EntryKind::Directory,
+            FileType::RegularFile => EntryKind::File,
+            FileType::Symlink => {
+                // readlinkat(2) with an empty name reads the link that the descriptor stands for.
+                let text = rustix::fs::readlinkat(&at, "", Vec::new())?;
+                let text = PathBuf::from(OsString::from_vec(text.into_bytes()));
+                entries.push(ProtectedEntry {
+                    path,
+                    kind: EntryKind::Symlink(text.clone()),
+                });
+                if entries.len() > LINK_LIMIT {
+                    return Ok(entries);
+                }
+                for part in text.iter().rev() {
+                    rest.push_front(part.to_owned());
+                }
+                continue;
+            }
+            _ => EntryKind::Other,
+        };
+        reached = path;
+    }
+    // A link to the project itself would protect all of it from the work that it is there for.
+    if reached.as_os_str().is_empty() {
+        return Ok(entries);
+    }
+    entries.push(ProtectedEntry {
+        path: reached,
+        kind,
+    });
+    Ok(entries)
+}
+
+/// Opens what is at a path below the project as a location, a link at its end included.
+fn open_beneath(project: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat2(
         project,
-        name,
+        path,
         OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-    )?;
-    // readlinkat(2) with an empty name reads the link that the descriptor stands for.
-    let text = rustix::fs::readlinkat(link, "", Vec::new())?;
-    Ok(PathBuf::from(OsString::from_vec(text.into_bytes())))
+    )
 }
 
 #[cfg(test)]
@@ -279,12 +303,18 @@ mod tests {
     }
 
     #[test]
-    fn protected_names_are_found_but_never_through_a_link() {
+    fn protected_names_are_found_through_links_but_never_outside() {
         let (path, directory) = scratch("protected");
         std::fs::create_dir_all(path.join(".git/hooks")).unwrap();
+        std::fs::create_dir(path.join("tools")).unwrap();
+        std::fs::write(path.join("tools/settings.json"), "").unwrap();
         std::fs::write(path.join(".git/config"), "").unwrap();
         symlink("/etc", path.join(".vscode")).unwrap();
         symlink("target", path.join(".envrc")).unwrap();
+        symlink("./tools/../tools", path.join(".claude")).unwrap();
+        symlink("../x", path.join(".zed")).unwrap();
+        symlink(".", path.join(".fleet")).unwrap();
+        symlink(".idea", path.join(".idea")).unwrap();
 
         let list = names(&[
             ".git/hooks",
@@ -293,16 +323,33 @@ mod tests {
             ".vscode",
             ".vscode/passwd",
             ".envrc",
+            ".claude/settings.json",
+            ".claude/hooks",
+            ".zed",
+            ".fleet",
             ".idea",
-            ".idea/x",
+            ".absent",
+            ".absent/x",
         ]);
-        let found = protected_entries(directory.as_fd(), &list).unwrap();
+        let mut found = protected_entries(directory.as_fd(), &list).unwrap();
+        assert!(
+            found
+                .iter()
+                .filter(|entry| entry.path == Path::new(".idea"))
+                .count()
+                == 1
+        );
+        found.retain(|entry| entry.path != Path::new(".idea"));
 
         let expected = [
             (".git/hooks", EntryKind::Directory),
             (".git/config", EntryKind::File),
             (".vscode", EntryKind::Symlink("/etc".into())),
             (".envrc", EntryKind::Symlink("target".into())),
+            (".claude", EntryKind::Symlink("./tools/../tools".into())),
+            ("tools/settings.json", EntryKind::File),
+            (".zed", EntryKind::Symlink("../x".into())),
+            (".fleet", EntryKind::Symlink(".".into())),
         ];
         let found: Vec<(&str, EntryKind)> = found
             .iter()

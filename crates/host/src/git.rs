@@ -26,7 +26,7 @@ const CONFIG_LIMIT_BYTES: usize = 64 << 10;
 pub struct GitLayout {
     /// Git directories, relative to the project, `.git` first.
     pub directories: Vec<PathBuf>,
-    /// `.git` files that point to a git directory: of a linked worktree, and of checked-out submodules.
+    /// `.git` files and links that point to a git directory: of a linked worktree, and of checked-out submodules.
     pub pointers: Vec<PathBuf>,
 }
 
@@ -60,6 +60,11 @@ pub fn git_layout(project: BorrowedFd<'_>) -> GitLayout {
             layout.pointers = modules
                 .filter_map(|module| checkout(project, module))
                 .collect();
+        }
+        // Git follows it; so does the look-up of protected names, as long as it stays in the project.
+        Some(FileType::Symlink) => {
+            layout.pointers.push(".git".into());
+            layout.directories.push(".git".into());
         }
         _ => {}
     }
@@ -216,12 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn a_linked_worktree_has_a_pointer_and_a_link_is_nothing() {
+    fn a_linked_worktree_has_a_pointer_and_a_link_is_looked_through_by_name_only() {
         let (path, directory) = project("pointer", &[(".git", "gitdir: /elsewhere\n")]);
         assert_eq!(git_layout(directory.as_fd()).pointers, paths(&[".git"]));
         std::fs::remove_file(path.join(".git")).unwrap();
         symlink("/", path.join(".git")).unwrap();
-        assert_eq!(git_layout(directory.as_fd()), GitLayout::default());
+        let layout = git_layout(directory.as_fd());
+        assert_eq!(layout.pointers, paths(&[".git"]));
+        assert_eq!(layout.directories, paths(&[".git"]));
         std::fs::remove_dir_all(path).unwrap();
     }
 
