@@ -26,7 +26,7 @@ use crate::record::Record;
 
 use program::{Needs, argv, consent};
 pub(crate) use protected::protected_names;
-use protected::{refuse_own, rule_files};
+use protected::{refuse_own, refuse_second_names, rule_files};
 
 /// What is to be started.
 #[derive(Debug, Clone)]
@@ -252,6 +252,9 @@ fn plan_for(
         named: &named,
         toolchains: needs.toolchains,
     })?;
+    if !policy.hardening.dangerously_without_protected_paths.value {
+        refuse_second_names(project, &facts)?;
+    }
     facts.seccomp_profile = seccomp_profile(policy, &facts.home)?;
     for directory in needs.path.into_iter().rev() {
         if !facts.path.contains(&directory) {
