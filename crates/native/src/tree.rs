@@ -170,7 +170,7 @@ impl Tree {
     /// Makes a directory and its missing parents, then opens it. A link anywhere in the path is an error.
     fn directory(&self, path: &Path, mode: u32) -> Result<OwnedFd, NativeError> {
         match open_location(self.root.as_fd(), dot_if_empty(path), Resolve::Beneath) {
-            Ok(directory) => return Ok(directory),
+            Ok(directory) => return no_link(directory, path),
             Err(error) if error.errno == Errno::NOENT => {}
             Err(source) => return Err(at("open", absolute(path))(source)),
         }
@@ -218,7 +218,7 @@ impl Tree {
             BindKind::Directory => self.directory(path, 0o755),
             BindKind::File | BindKind::Device => {
                 match open_location(self.root.as_fd(), path, Resolve::Beneath) {
-                    Ok(file) => return Ok(file),
+                    Ok(file) => return no_link(file, path),
                     Err(error) if error.errno == Errno::NOENT => {}
                     Err(source) => return Err(at("open", absolute(path))(source)),
                 }
@@ -574,6 +574,19 @@ fn open_source(
         }
     }
     Ok(source)
+}
+
+/// Gives the location back unless it is a symbolic link: a location may be one (`open(2)`, `O_PATH | O_NOFOLLOW`), and
+/// an earlier run may have planted it where something is to be mounted.
+fn no_link(location: OwnedFd, path: &Path) -> Result<OwnedFd, NativeError> {
+    match file_type(&location, &absolute(path).into())? {
+        FileType::Symlink => Err(at("mount over", absolute(path))(SysError::new(
+            "openat2(2)",
+            "",
+            Errno::LOOP,
+        ))),
+        _ => Ok(location),
+    }
 }
 
 fn file_type(file: &OwnedFd, path: &SafeBytes) -> Result<FileType, NativeError> {

@@ -89,22 +89,23 @@ pub(crate) fn files(
     preset: Option<&AgentPreset>,
     facts: &HostFacts,
 ) -> Result<Files, PlanError> {
+    let shared = preset.filter(|_| policy.files.share_state.value);
+    let grants = grants(policy, shared, facts)?;
     let mut mounts = Vec::new();
     system(facts, &mut mounts);
     mounts.push(etc(facts));
-    mounts.push(tmpfs(
-        "/tmp",
-        policy.resources.tmp_size.value.bytes(),
-        0o1777,
-    ));
+    let tmp_size = policy.resources.tmp_size.value.bytes();
+    mounts.push(tmpfs("/tmp", tmp_size, 0o1777));
     mounts.push(directory("/var", 0o755));
-    mounts.push(symlink("/var/tmp", "/tmp"));
+    mounts.push(if has_var_tmp(&grants) {
+        tmpfs("/var/tmp", tmp_size, 0o1777)
+    } else {
+        symlink("/var/tmp", "/tmp")
+    });
     mounts.push(directory("/run", 0o755));
     mounts.push(symlink("/var/run", "/run"));
     devices(&mut mounts);
     kernel(facts, &mut mounts);
-    let shared = preset.filter(|_| policy.files.share_state.value);
-    let grants = grants(policy, shared, facts)?;
     mounts.extend(grants.iter().map(|grant| MountStep::Bind {
         from: grant.from.clone().into(),
         at: grant.at.clone().into(),
@@ -223,6 +224,12 @@ fn kernel(facts: &HostFacts, mounts: &mut Vec<MountStep>) {
             identity: None,
         });
     }
+}
+
+/// Whether something is granted below `/var/tmp`. It is a link to `/tmp` otherwise; but to a mount point no link is
+/// followed, so then it is a directory of its own.
+fn has_var_tmp(grants: &[Grants]) -> bool {
+    grants.iter().any(|grant| grant.at.starts_with("/var/tmp"))
 }
 
 /// Everything below the caller's part of the tree, parents before children; of two grants of one path the later one in
@@ -441,8 +448,10 @@ fn landlock(grants: &[Grants]) -> Vec<LandlockRule> {
             path: grant.at.clone().into(),
             grant: Grant::Files,
         });
+    let var_tmp = has_var_tmp(grants).then_some(("/var/tmp", Grant::Files));
     fixed
         .into_iter()
+        .chain(var_tmp)
         .map(|(path, grant)| LandlockRule {
             path: path.into(),
             grant,
