@@ -71,8 +71,10 @@ commands() {
 
 # inside ROOT ACCOUNT COMMAND: types a command line in the clone, as the account, in the system at ROOT.
 inside() {
-	local root=$1 who=$2 command=$3 home=/root owner require
-	[[ $who == root ]] || home=/home/$who
+	local root=$1 who=$2 command=$3 home=/root owner require path
+	# As login(1) sets it: no sbin for users.
+	path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+	[[ $who == root ]] || { home=/home/$who; path=/usr/local/bin:/usr/bin:/bin; }
 	say "$who: $command"
 	require=$(ci/required.sh "$who")
 	[[ -n ${RCC_FRESH_AGENTS:-} ]] || require=${require/,claude-code/}
@@ -84,7 +86,7 @@ inside() {
 		env --ignore-environment HOME="$home" USER="$who" LOGNAME="$who" LC_ALL=C.UTF-8 TERM=dumb \
 		RCC_TEST_REQUIRE="$require" RCC_TEST_CLAUDE=/opt/agents/node_modules/.bin/claude \
 		CARGO_HOME=/opt/cargo-home CARGO_NET_OFFLINE=true CARGO_TERM_COLOR=never \
-		PATH=/opt/rust/bin:/usr/local/bin:/usr/bin:/bin \
+		PATH="/opt/rust/bin:$path" \
 		setpriv --reuid "$who" --regid "$who" --init-groups --inh-caps=-all \
 		bash -c 'cd "$0" && eval "$1"' "$inside" "$command" </dev/null
 }

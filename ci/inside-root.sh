@@ -34,7 +34,6 @@ for number in 0:stdin 1:stdout 2:stderr; do
 done
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs "$root/dev/shm"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
-mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs "$root/tmp"
 mkdir -p "$root/opt/rust" "$root/opt/cargo-home" "$root$TREE"
 mount --bind "$SYSROOT" "$root/opt/rust"
 mount -o remount,bind,ro "$root/opt/rust"
