@@ -538,7 +538,7 @@ fn the_addresses_of_a_namespace_are_all_listed() {
         assert_eq!(interface_addresses(&route).unwrap(), expected);
         // More than fits into one datagram of the kernel.
         for low in 0..=255 {
-            let status = Command::new("ip")
+            let status = Command::new(rcc_testkit::system_tool("ip").unwrap())
                 .args([
                     "address",
                     "add",
@@ -579,7 +579,7 @@ fn the_rules_are_those_of_the_golden_file() {
     }
     in_new_namespaces("the_rules_are_those_of_the_golden_file", || {
         let agent = configured();
-        let output = Command::new("nft")
+        let output = Command::new(rcc_testkit::system_tool("nft").unwrap())
             .args(["list", "ruleset"])
             .output()
             .unwrap();
