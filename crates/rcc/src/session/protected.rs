@@ -76,7 +76,7 @@ pub(super) fn refuse_second_names(project: &Project, facts: &HostFacts) -> Resul
     }
     let linked = files.into_iter().find(|path| {
         open_beneath(project, path, OFlags::PATH | OFlags::NOFOLLOW)
-            .and_then(|file| rustix::fs::fstat(file))
+            .and_then(rustix::fs::fstat)
             .is_ok_and(|status| {
                 FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
                     && status.st_nlink > 1
