@@ -1,6 +1,6 @@
-//! Every program that a test requires is in the list of packages, so that a complete machine skips nothing.
+//! Every program that a test requires or starts is in the list of packages, so that a complete machine skips nothing.
 //!
-//! Reads the names out of `require("…")` in the sources; it must not decide which tests run.
+//! Reads the names out of `require("…")` and `…command("…")` in the sources; it must not decide which tests run.
 
 use std::collections::BTreeSet;
 
@@ -12,16 +12,25 @@ use crate::{packages, workspace::Workspace};
 /// Where tests and their support are.
 const PLACES: [&str; 2] = ["/tests/", "crates/testkit/"];
 
-/// Requirements that are no program of a package: properties of the machine, and what comes with the toolchain.
-const WORDS: [&str; 8] = [
+/// Names that are no program of a listed package: properties of the machine, what comes with the toolchain, and what
+/// every Debian has (packages marked Essential).
+const WORDS: [&str; 16] = [
     "root",
     "not-root",
     "userns",
     "unprivileged-user",
     "claude-code",
     "cargo",
+    "rustc",
+    "rustup",
     "sh",
+    "bash",
+    "cat",
+    "env",
     "getent",
+    "id",
+    "sleep",
+    "true",
 ];
 
 /// The gate.
@@ -59,13 +68,18 @@ pub(super) fn check(workspace: &Workspace) -> Result<Report> {
     Ok(report)
 }
 
-/// The literal arguments of `require("…")`, without a version after a colon.
+/// The literal arguments of `require("…")`, without a version after a colon, and of `…command("…")`.
 fn requirements(source: &str) -> Vec<String> {
-    source
-        .split("require(\"")
-        .skip(1)
+    let program = |name: &str| {
+        name.chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._/+-".contains(c))
+    };
+    ["require(\"", "ommand(\"", "Command::new(\""]
+        .iter()
+        .flat_map(|call| source.split(call).skip(1))
         .filter_map(|rest| rest.split_once('"'))
         .map(|(name, _)| name.split(':').next().unwrap_or(name).to_owned())
+        .filter(|name| !name.is_empty() && program(name))
         .collect()
 }
 
