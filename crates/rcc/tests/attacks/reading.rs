@@ -236,7 +236,7 @@ fn directories_of_the_host_that_no_sandbox_shows() {
         "/sys/fs",
     ] {
         // The probe itself is granted, so what it lies in exists: a clone below /home shows an otherwise empty /home.
-        let holds_the_probe = rcc_testkit::probe::path().starts_with(path);
+        let holds_the_probe = probe::path().starts_with(path);
         if !holds_the_probe && scene.outside(&["stat", path]).ok {
             shown += 1;
             scene.inside(&["stat", path]).assert_denied("ENOENT");

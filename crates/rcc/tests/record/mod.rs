@@ -278,11 +278,8 @@ fn replace_words(record: Value, scene: &Scene) -> Value {
     }
     // Root sheds its groups; an ordinary user cannot (user_namespaces(7)), and those without a mapping show as 65534.
     let groups = record["credentials"]["groups"].as_array().unwrap();
-    if !scene.is_root()
-        && groups
-            .iter()
-            .all(|group| *group == user.gid.to_string() || group == "65534")
-    {
+    let own = json!(user.gid.to_string());
+    if !scene.is_root() && groups.iter().all(|group| *group == own || group == "65534") {
         record["credentials"]["groups"] = json!("[CALLER'S]");
     }
     for line in record["mounts"].as_array_mut().unwrap() {
