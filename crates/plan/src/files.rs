@@ -113,6 +113,12 @@ pub(crate) fn files(
         access: grant.access,
         identity: grant.identity,
     }));
+    let read_only = grants
+        .iter()
+        .filter(|grant| grant.access == Access::ReadOnly);
+    for grant in read_only {
+        pin_parents(&grant.at, &grants, facts, &mut mounts);
+    }
     if !policy.hardening.dangerously_without_protected_paths.value {
         let protected = facts
             .project
@@ -124,7 +130,7 @@ pub(crate) fn files(
             protect_state(preset, facts, &mut mounts);
         }
     }
-    hide(policy, facts, &mut mounts)?;
+    hide(policy, &grants, facts, &mut mounts)?;
     let mut visible: Vec<PathBuf> = facts
         .root_entries
         .iter()
@@ -416,7 +422,47 @@ fn protect<'a>(
     }
 }
 
-fn hide(policy: &Policy, facts: &HostFacts, mounts: &mut Vec<MountStep>) -> Result<(), PlanError> {
+/// Pins the directories between a path and the writable grant that holds it: renamed, they would take the path along,
+/// and the next run would look for it where it is no more. Says whether there is such a grant.
+fn pin_parents(
+    path: &Path,
+    grants: &[Grants],
+    facts: &HostFacts,
+    mounts: &mut Vec<MountStep>,
+) -> bool {
+    // Grants are sorted: of those around the path the last is the nearest.
+    let around = grants
+        .iter()
+        .rfind(|grant| grant.at != path && path.starts_with(&grant.at));
+    let Some(holder) = around.filter(|holder| {
+        // The agent home is the agent's own, mount points included.
+        holder.access == Access::ReadWrite && holder.at != facts.home
+    }) else {
+        return false;
+    };
+    let parents: Vec<&Path> = path
+        .ancestors()
+        .skip(1)
+        .take_while(|parent| *parent != holder.at)
+        .collect();
+    for parent in parents.into_iter().rev() {
+        let at = SafeBytes::from(parent);
+        let is_there =
+            |step: &MountStep| matches!(step, MountStep::Pin { at: other, .. } if *other == at);
+        if !mounts.iter().any(is_there) {
+            let access = Access::ReadWrite;
+            mounts.push(MountStep::Pin { at, access });
+        }
+    }
+    true
+}
+
+fn hide(
+    policy: &Policy,
+    grants: &[Grants],
+    facts: &HostFacts,
+    mounts: &mut Vec<MountStep>,
+) -> Result<(), PlanError> {
     for path in &policy.files.hidden {
         if path.value.has_wildcard() {
             return Err(PlanError::PathForbidden {
@@ -427,9 +473,16 @@ fn hide(policy: &Policy, facts: &HostFacts, mounts: &mut Vec<MountStep>) -> Resu
         }
         // What does not exist needs no cover; the agent may create it, and then it is the agent's own.
         if let Some((canonical, _)) = facts.resolved.get(Path::new(path.value.as_str())) {
-            mounts.push(MountStep::Hide {
-                at: canonical.clone().into(),
-            });
+            let at = SafeBytes::from(canonical.as_path());
+            if pin_parents(canonical, grants, facts, mounts) {
+                // Pinning is strict where hiding is not: a path that is gone by now was moved away by another run.
+                let access = Access::ReadOnly;
+                mounts.push(MountStep::Pin {
+                    at: at.clone(),
+                    access,
+                });
+            }
+            mounts.push(MountStep::Hide { at });
         }
     }
     Ok(())
