@@ -1,7 +1,8 @@
 //! The git directories of a project: its own, those of its submodules and of its linked worktrees (gitrepository-layout(5)).
 //!
 //! Everything in them is hostile input: an earlier agent had them. Look-ups go below the project's descriptor, follow no
-//! link, and are bounded. Must not run git, and must not interpret its configuration beyond one path.
+//! link, and are bounded. Must not run git, and must not interpret its configuration beyond the paths that lead to more
+//! of what git executes.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -71,6 +72,82 @@ pub fn git_layout(project: BorrowedFd<'_>) -> GitLayout {
     layout
 }
 
+/// Paths in the project that the repository's own configuration names: where hooks are (`core.hooksPath`) and what else
+/// is configuration (`include.path`, `includeIf.….path`), relative to the project. What lies outside is left out.
+///
+/// Must see what git sees or more: a line that only looks like such a setting protects one path too many.
+#[must_use]
+pub fn git_named(project: BorrowedFd<'_>, root: &Path) -> Vec<PathBuf> {
+    let directory = Path::new(".git");
+    let mut found = Vec::new();
+    for file in ["config", "config.worktree"] {
+        let config = directory.join(file);
+        let read = read_below(
+            project,
+            Path::new(""),
+            &config,
+            CONFIG_LIMIT_BYTES,
+            Links::Refuse,
+        );
+        let Ok(Some(content)) = read else { continue };
+        let mut section = String::new();
+        for line in content.text.lines().map(str::trim) {
+            // A section's head may have a setting behind it on the same line.
+            let line = match line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+                Some((head, rest)) => {
+                    section = head.to_ascii_lowercase();
+                    rest.trim()
+                }
+                None => line,
+            };
+            let Some((key, value)) = line.split_once('=') else {
+                continue;
+            };
+            let value = Path::new(plain(value));
+            let base = match key.trim().to_ascii_lowercase().as_str() {
+                // Relative to where the hook runs, the top of the worktree (git-config(1)).
+                "hookspath" if section == "core" => Path::new(""),
+                // Relative to the file that includes.
+                "path" if section.starts_with("include") => directory,
+                _ => continue,
+            };
+            let relative = match value.strip_prefix(root) {
+                Ok(below) => Some(below.to_owned()),
+                Err(_) => joined(base, value),
+            };
+            found.extend(relative.filter(|path| !path.as_os_str().is_empty()));
+        }
+    }
+    found
+}
+
+/// A value without quotes, comment and space around it.
+fn plain(value: &str) -> &str {
+    let value = value.trim();
+    match value.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next().unwrap_or_default(),
+        None => value.split(['#', ';']).next().unwrap_or_default().trim(),
+    }
+}
+
+/// Joins without looking at anything; nothing when the result leaves the project.
+fn joined(base: &Path, relative: &Path) -> Option<PathBuf> {
+    let mut path = PathBuf::new();
+    for part in base.join(relative).components() {
+        match part {
+            Component::Normal(part) => path.push(part),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                if !path.pop() {
+                    return None;
+                }
+            }
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(path)
+}
+
 /// Adds the git directories below one that only holds such.
 fn search(
     project: BorrowedFd<'_>,
@@ -133,19 +210,7 @@ fn checkout(project: BorrowedFd<'_>, module: &Path) -> Option<PathBuf> {
             .eq_ignore_ascii_case("worktree")
             .then(|| value.trim().trim_matches('"'))
     })?;
-    let mut path = PathBuf::new();
-    for part in module.join(worktree).components() {
-        match part {
-            Component::Normal(part) => path.push(part),
-            Component::CurDir => {}
-            Component::ParentDir => {
-                if !path.pop() {
-                    return None;
-                }
-            }
-            Component::RootDir | Component::Prefix(_) => return None,
-        }
-    }
+    let path = joined(module, Path::new(worktree))?;
     let pointer = path.join(".git");
     (kind(project, &pointer) == Some(FileType::RegularFile)).then_some(pointer)
 }
@@ -229,6 +294,24 @@ mod tests {
         let layout = git_layout(directory.as_fd());
         assert_eq!(layout.pointers, paths(&[".git"]));
         assert_eq!(layout.directories, paths(&[".git"]));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn paths_that_the_configuration_names_are_found() {
+        let config = "[core]\n\tbare = false\n\thooksPath = .githooks/ # ours\n[Include]\n path = ../.gitconfig\n\
+            [includeIf \"gitdir:/x/\"] path = \"local.conf\"\n[core] HOOKSPATH=/home/ann/p/tools/hooks\n\
+            [include]\npath=~/.gitconfig\npath = ../../outside\npath = /etc/gitconfig\n[other]\nhooksPath = no\n[core]\nhooksPath = .\n";
+        let (path, directory) = project("named", &[(".git/config", config)]);
+        let found = git_named(directory.as_fd(), Path::new("/home/ann/p"));
+        let expected = [
+            ".githooks",
+            ".gitconfig",
+            ".git/local.conf",
+            "tools/hooks",
+            ".git/~/.gitconfig",
+        ];
+        assert_eq!(found, paths(&expected));
         std::fs::remove_dir_all(path).unwrap();
     }
 

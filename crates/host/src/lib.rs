@@ -22,7 +22,7 @@ pub use addresses::host_addresses;
 pub use directories::{Directories, DirectoryError, open_private};
 pub use facts::{HostError, Question, expand_home, gather, protected_entries};
 pub use files::{Content, FileError, Links, read_below, read_text, refuse_foreign, replace};
-pub use git::{GitLayout, git_layout};
+pub use git::{GitLayout, git_layout, git_named};
 pub use import::{ImportError, Imported, agent_home};
 pub use project::{Discovery, Project, ProjectError, discover};
 pub use toolchains::{Skipped, Surroundings, Toolchains, toolchain_of, toolchains_on_path};

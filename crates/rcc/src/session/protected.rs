@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rcc_host::{Project, git_layout};
+use rcc_host::{Project, git_layout, git_named};
 use rcc_plan::{EntryKind, HostFacts};
 use rcc_spec::{AgentPreset, PROTECTED_NAMES, Policy, ProtectedClass, ProtectedPlace};
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
@@ -137,6 +137,7 @@ struct OwnDirectory {
 pub(crate) fn protected_names(project: &Project, preset: Option<&AgentPreset>) -> Vec<PathBuf> {
     let git = git_layout(project.directory.as_fd());
     let mut names = git.pointers;
+    names.extend(git_named(project.directory.as_fd(), &project.root));
     names.extend(RULE_FILES.map(PathBuf::from));
     for name in PROTECTED_NAMES
         .iter()
