@@ -507,6 +507,45 @@ fn hard_links_to_what_is_protected_in_the_next_run() {
     }
 }
 
+/// A path that is hidden, or read-only inside the writable project, is looked for where it was: a first run must not be
+/// able to take it elsewhere, nor put something else in its place.
+#[test]
+fn hidden_and_read_only_paths_moved_in_the_first_run() {
+    let Some(scene) = Scene::new("moved") else {
+        return;
+    };
+    scene.file("home/work/project/config/keys/production.key", SECRET);
+    scene.file("home/work/project/third/party/vendor/code", "reviewed\n");
+    let flags = [
+        "-n",
+        "--hide",
+        "config/keys/production.key",
+        "--ro",
+        "third/party/vendor",
+    ];
+    let script = "for d in config config/keys third third/party third/party/vendor; do mv $d $d.moved && echo moved $d; done; \
+                  mv config/keys/production.key x && echo moved key; mkdir config/ok && mv config/ok config/fine; true";
+    let output = scene.sh(&flags, script);
+    assert_eq!(output.assert_success().stdout_text(), "", "{output}");
+    let secret = "grep -r 'secret of the host' . ; echo evil > third/party/vendor/code; echo evil > third.moved/party/vendor/code; true";
+    let output = scene.sh(&flags, secret);
+    assert!(!output.stdout_text().contains(SECRET), "{output}");
+    assert_eq!(
+        scene.text("home/work/project/third/party/vendor/code"),
+        "reviewed\n"
+    );
+    // The control: what is neither can be moved, and was.
+    assert!(exists(&scene.project().join("config/fine")));
+    let output = scene.sh(
+        &["-n"],
+        "mv config c && mv third t && cat c/keys/production.key",
+    );
+    assert!(
+        output.assert_success().stdout_text().contains(SECRET),
+        "{output}"
+    );
+}
+
 /// The git directory of a linked worktree is found through a file: what the agent wrote there is not followed.
 #[test]
 fn a_gitdir_file_that_leads_elsewhere() {

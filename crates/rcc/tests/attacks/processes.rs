@@ -230,3 +230,42 @@ fn joining_their_namespaces() {
         .privileged(&["setns", "/proc/self/ns/uts"])
         .assert_ok();
 }
+
+#[test]
+fn their_shared_memory_and_message_queues() {
+    let Some(scene) = Scene::new("processes_ipc") else {
+        return;
+    };
+    // IPC_CREAT with 0600, on keys that nothing else uses; then the same keys without making anything.
+    let make = [
+        vec!["syscall", "shmget", "0x72636331", "4096", "0o1600"],
+        vec!["syscall", "msgget", "0x72636331", "0o1600"],
+        vec!["syscall", "semget", "0x72636331", "1", "0o1600"],
+        vec![
+            "syscall",
+            "mq_open",
+            "str:rcc-attack",
+            "0o102",
+            "0o600",
+            "null",
+        ],
+    ];
+    for record in scene.outside_all(&make) {
+        assert!(record.ok, "the control makes it: {record:?}");
+    }
+    scene.assert_stopped(&[
+        (
+            vec!["syscall", "shmget", "0x72636331", "0", "0"],
+            &["ENOENT"],
+        ),
+        (vec!["syscall", "msgget", "0x72636331", "0"], &["ENOENT"]),
+        (
+            vec!["syscall", "semget", "0x72636331", "0", "0"],
+            &["ENOENT"],
+        ),
+        (
+            vec!["syscall", "mq_open", "str:rcc-attack", "0", "0", "null"],
+            &["ENOENT"],
+        ),
+    ]);
+}

@@ -391,3 +391,99 @@ fn with_the_protection_given_up_everything_is_writable() {
     );
     scene.inside(&["rename", ".git", "x"]).assert_ok();
 }
+
+/// Hooks and configuration that the repository's own configuration names are as good as those in `.git`.
+#[test]
+fn hooks_and_configuration_that_the_configuration_names() {
+    let Some(scene) = scene("protected_named") else {
+        return;
+    };
+    let config = "[core]\n\thooksPath = .githooks\n[include]\n\tpath = ../.gitconfig\n";
+    scene.file("home/work/project/.git/config", config);
+    scene.file("home/work/project/.githooks/pre-commit", ORIGINAL);
+    scene.file("home/work/project/.gitconfig", "[alias]\n");
+    for words in [
+        &["write", ".githooks/pre-commit", "evil"][..],
+        &["create", ".githooks/post-checkout"],
+        &["write", ".gitconfig", "[core]"],
+        &["chmod", ".githooks/pre-commit", "755"],
+    ] {
+        scene.inside(words).assert_denied("EROFS");
+    }
+    for words in [
+        &["rename", ".githooks", "x"][..],
+        &["unlink", ".gitconfig"],
+        &["rename", "file", ".gitconfig"],
+    ] {
+        scene.inside(words).assert_denied("EBUSY");
+    }
+    // The control: the same names, named by nobody.
+    scene.file("home/work/project/.git/config", "[core]\n");
+    let write = ["write", ".githooks/pre-commit", "mine"];
+    scene.inside(&write).assert_ok();
+}
+
+/// rcc looks into a hostile repository on the host, where it must execute and obey nothing of it.
+#[test]
+fn rcc_itself_runs_nothing_of_a_hostile_repository() {
+    if !rcc_testkit::require("git") {
+        return;
+    }
+    let Some(scene) = scene("protected_hostile") else {
+        return;
+    };
+    std::fs::remove_dir_all(scene.project().join(".git")).unwrap();
+    let git = |arguments: &[&str]| scene.command("git").args(arguments).output();
+    git(&["init", "--quiet", "."]).assert_success();
+    let marker = scene.path("marker");
+    let evil = scene.file(
+        "home/work/project/evil.sh",
+        format!("#!/bin/sh\necho ran >> {marker}\n"),
+    );
+    let executable = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    std::fs::set_permissions(&evil, executable.clone()).unwrap();
+    let evil = evil.to_str().unwrap();
+    for key in [
+        "core.fsmonitor",
+        "core.pager",
+        "core.sshCommand",
+        "core.editor",
+        "diff.external",
+        "credential.helper",
+        "gpg.program",
+    ] {
+        git(&["config", key, evil]).assert_success();
+    }
+    for name in ["git", "claude", "sh", "tput", "id"] {
+        let program = scene.file(
+            &format!("home/work/project/{name}"),
+            format!("#!/bin/sh\necho ran >> {marker}\n"),
+        );
+        std::fs::set_permissions(program, executable.clone()).unwrap();
+    }
+    scene.file(
+        "home/work/project/.envrc",
+        format!("echo ran >> {marker}\n"),
+    );
+    for arguments in [
+        &["plan"][..],
+        &["plan", "--json"],
+        &["init", "--yes"],
+        &["trust", "--list"],
+        &["doctor"],
+        &["run", "-n", "--", "/bin/true"],
+        &["plan", "--agent", "claude"],
+        &["claude", "--version"],
+    ] {
+        let output = scene
+            .rcc(arguments)
+            .env("PATH", ".::/usr/bin:/bin")
+            .output();
+        assert!(
+            !exists(marker.as_ref()),
+            "rcc {arguments:?} ran something\n{output}"
+        );
+    }
+    let _ = git(&["status"]);
+    assert!(exists(marker.as_ref()), "the control: git runs it");
+}

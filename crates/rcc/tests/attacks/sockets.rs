@@ -51,6 +51,17 @@ fn by_pathname_wherever_a_host_keeps_them() {
             "{output}"
         );
     }
+    // Nor can a socket by its own name.
+    let path = scene.path("outside/host.sock");
+    let output = scene
+        .rcc(["run", "-n", "--ro", &path, "--", "true"])
+        .output();
+    output.assert_code(125);
+    let message = output.stderr_text();
+    assert!(
+        message.contains("neither a directory nor a regular file"),
+        "{output}"
+    );
     drop(service);
 }
 
