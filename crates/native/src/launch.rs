@@ -126,6 +126,7 @@ pub fn prepare(early: Early, plan: &Plan) -> Result<Prepared, NativeError> {
     helper
         .wait()
         .map_err(supervisor("collect the netns helper"))?;
+    crate::relay::block_signals()?;
     Ok(Prepared {
         init,
         control,

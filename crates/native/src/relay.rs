@@ -59,21 +59,7 @@ impl Prepared {
     /// # Errors
     /// The tree could not be built, or the sandbox died.
     pub fn start(self, streams: Streams) -> Result<Running, NativeError> {
-        // Blocked before the agent exists: its end must not slip through.
-        let all = SignalSet::of(&[
-            libc::SIGHUP,
-            libc::SIGINT,
-            libc::SIGQUIT,
-            libc::SIGTERM,
-            libc::SIGUSR1,
-            libc::SIGUSR2,
-            libc::SIGWINCH,
-            libc::SIGTSTP,
-            libc::SIGCONT,
-            libc::SIGTTIN,
-            libc::SIGTTOU,
-        ]);
-        all.block_only_these().map_err(failed("block signals"))?;
+        let all = signals_taken();
         let signals = all.descriptor().map_err(failed("wait for signals"))?;
         let terminal = await_tree(&self.control)?;
         if let Some(master) = &terminal {
@@ -90,6 +76,33 @@ impl Prepared {
             streams,
         })
     }
+}
+
+/// The signals that the supervisor takes itself while a run lasts.
+fn signals_taken() -> SignalSet {
+    SignalSet::of(&[
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTERM,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGWINCH,
+        libc::SIGTSTP,
+        libc::SIGCONT,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ])
+}
+
+/// Blocks the signals that [`Prepared::start`] waits for. Threads inherit it, so it must happen before the gateway has any:
+/// the kernel gives a signal to whichever thread does not block it (`complete_signal` in kernel/signal.c), where a change
+/// of the window's size would be lost and a request to end would kill the supervisor before it tidied up.
+pub(crate) fn block_signals() -> Result<(), NativeError> {
+    signals_taken()
+        .block_only_these()
+        .map_err(failed("block signals"))?;
+    Ok(())
 }
 
 fn failed(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
