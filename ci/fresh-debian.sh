@@ -26,6 +26,8 @@ work=$(mktemp -d /var/tmp/rcc-fresh.XXXXXX)
 readonly work
 chmod 755 "$work"
 trap 'rm -rf --one-file-system -- "$work"' EXIT
+# A signal ends the script by the same way.
+trap 'exit 143' HUP INT TERM
 
 say() { printf -- '-- %s, %s (%d s)\n' "$suite" "$*" "$SECONDS"; }
 
