@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod agents;
+mod audit_file;
 mod cli;
 mod commands;
 mod context;

@@ -5,8 +5,6 @@
 //! Mustn't: decide anything that the plan does not say.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use rcc_gateway::{
@@ -18,6 +16,7 @@ use rcc_plan::Plan;
 use rcc_spec::RuleSet;
 use rustix::io::Errno;
 
+use crate::audit_file;
 use crate::error::{CliError, Kind};
 use crate::output;
 use crate::record::Record;
@@ -62,9 +61,9 @@ pub(crate) fn execute(
 /// Opens the file that the audit log goes to: the caller's choice, else the record's.
 fn audit_log(session: &Session, record: Option<&Record>) -> Result<File, CliError> {
     if let Some(path) = &session.audit {
-        return open_audit(path).map_err(|source| {
+        return audit_file::open(path, &session.policy, &session.facts).map_err(|source| {
             CliError::new(Kind::Host, source).hint(format!(
-                "the audit log {} must be writable",
+                "the audit log {} must be a writable file, and no link where the agent can write",
                 rcc_plan::escape(path)
             ))
         });
@@ -73,14 +72,6 @@ fn audit_log(session: &Session, record: Option<&Record>) -> Result<File, CliErro
     record
         .audit()
         .map_err(|error| CliError::new(Kind::Host, error))
-}
-
-fn open_audit(path: &Path) -> std::io::Result<File> {
-    File::options()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
 }
 
 fn start_gateway(
