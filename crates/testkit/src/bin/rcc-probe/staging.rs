@@ -29,6 +29,11 @@ pub(crate) const PROBES: &[Probe] = &[
         with_session_key,
     ),
     (
+        "flip",
+        "A B STOP   (exchanges two names as fast as it can, until a file STOP exists; the count of exchanges)",
+        flip,
+    ),
+    (
         "writable-below",
         "ROOT…   (opens every file for writing and writes nothing; process directories of /proc are left out)",
         writable_below,
@@ -80,6 +85,20 @@ fn with_session_key(arguments: &Arguments) -> Attempt {
         .args(arguments.rest(2))
         .exec())
     .step("exec")
+}
+
+fn flip(arguments: &Arguments) -> Attempt {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let (a, b, stop) = (arguments.path(0)?, arguments.path(1)?, arguments.path(2)?);
+    crate::print("ready");
+    let mut count = 0u64;
+    while !stop.exists() {
+        // Something else may hold one of them for a moment; what counts is that they move.
+        for _ in 0..100 {
+            count += u64::from(renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).is_ok());
+        }
+    }
+    Ok(json!(count))
 }
 
 fn writable_below(arguments: &Arguments) -> Attempt {
