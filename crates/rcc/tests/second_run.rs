@@ -10,7 +10,6 @@ mod record;
 mod scene;
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use rcc_testkit::world::Output;
 use scene::{SECRET, Scene, exists};
@@ -546,6 +545,51 @@ fn hidden_and_read_only_paths_moved_in_the_first_run() {
     );
 }
 
+/// What rcc itself writes into the project, on the host, does not go through links that the agent made there.
+#[test]
+fn links_where_rcc_itself_writes() {
+    let Some(scene) = Scene::new("own_writes") else {
+        return;
+    };
+    let outside = scene.path("outside");
+    plant(
+        &scene,
+        &format!(
+            "ln -s {outside}/planted rcc.toml; ln -s {outside}/secret audit.jsonl; ln -s {outside} logs; ln -s {outside}/new new.jsonl"
+        ),
+    );
+    let init = scene.rcc(["init", "--yes"]).output();
+    assert_ne!(init.code(), Some(0), "{init}");
+    assert_decoys(&scene);
+    std::fs::remove_file(scene.project().join("rcc.toml")).unwrap();
+    for audit in [
+        "audit.jsonl",
+        "logs/audit.jsonl",
+        "./logs/secret",
+        "new.jsonl",
+    ] {
+        let flags = ["--network", "allowlist", "--audit", audit];
+        let output = scene.sh(&flags, "getent hosts evil.example; echo started");
+        output.assert_code(125);
+        assert!(!output.stdout_text().contains("started"), "{output}");
+        assert!(output.stderr_text().contains(audit), "{output}");
+        assert_decoys(&scene);
+    }
+    // The control: a file of its own, in the project and beside it, by a link of the user's.
+    std::fs::create_dir(scene.base.join("logs")).unwrap();
+    std::os::unix::fs::symlink(scene.base.join("logs"), scene.base.join("current")).unwrap();
+    scene.world.give_to_user(&scene.base);
+    for audit in ["own.jsonl", &scene.path("current/audit.jsonl")] {
+        let flags = ["--network", "allowlist", "--audit", audit];
+        scene
+            .sh(&flags, "getent hosts evil.example; true")
+            .assert_success();
+        let written = std::fs::read_to_string(scene.project().join(audit)).unwrap();
+        assert!(written.contains("evil.example"), "{written}");
+    }
+    std::fs::remove_dir_all(scene.base.join("logs")).unwrap();
+}
+
 /// The git directory of a linked worktree is found through a file: what the agent wrote there is not followed.
 #[test]
 fn a_gitdir_file_that_leads_elsewhere() {
@@ -678,33 +722,77 @@ fn settings_of_the_agent_in_its_home() {
     );
 }
 
-/// Two runs at once: what the one does while the other starts cannot get between its looks.
+/// Starts of a run while another one exchanges a name in the project as fast as it can.
+const STARTS: usize = 60;
+
+/// Lets a first run exchange `a` and `b` while others with `flags` start and try `script`; gives what those said.
+#[track_caller]
+fn while_exchanging(scene: &Scene, a: &str, b: &str, flags: &[&str], script: &str) -> Vec<Output> {
+    let flip = format!("exec \"$0\" flip {a} {b} stop");
+    let first = scene
+        .run(&["-n"])
+        .args(["sh", "-c", &flip])
+        .arg(rcc_testkit::probe::path())
+        .spawn();
+    first.wait_for_text("ready");
+    let outputs: Vec<Output> = (0..STARTS).map(|_| scene.sh(flags, script)).collect();
+    std::fs::write(scene.project().join("stop"), "").unwrap();
+    let count = rcc_testkit::probe::Record::of(&first.wait());
+    let exchanges = count.assert_ok().detail.as_u64().unwrap();
+    assert!(exchanges > 10_000, "the control: {exchanges} exchanges");
+    for output in &outputs {
+        assert!([Some(0), Some(125)].contains(&output.code()), "{output}");
+        assert!(!output.stdout_text().contains(SECRET), "{output}");
+        assert!(!output.stderr_text().contains("panicked"), "{output}");
+    }
+    outputs
+}
+
+/// A protected directory and a link out of the project change places between every look and every mount.
 #[test]
-fn names_that_change_while_the_next_run_starts() {
-    let Some(scene) = Scene::new("race") else {
+fn a_protected_name_exchanged_with_a_link_while_runs_start() {
+    let Some(scene) = Scene::new("race_protected") else {
         return;
     };
-    let outside = scene.path("outside");
-    let script = format!(
-        "echo up; while [ ! -e stop ]; do mkdir -p .vscode; mv -T .vscode .v 2>/dev/null; ln -s {outside} .vscode 2>/dev/null; rm -f .vscode; mv -T .v .vscode 2>/dev/null; \
-         ln -sfn {outside} ~/trap; rm -f ~/trap; done"
-    );
-    // Not protected in the first run, so that it can be moved there.
-    let first = scene.run(&["-n"]).args(["sh", "-c", &script]).spawn();
-    first.wait_for_text("up");
-    for _ in 0..60 {
-        let output = scene.sh(&["-n"], "cat .vscode/secret .v/secret ~/trap/secret 2>/dev/null; echo x 2>/dev/null > .vscode/planted; true");
-        assert!(!output.stdout_text().contains(SECRET), "{output}");
+    scene.file("home/work/project/v/tasks.json", "the owner's\n");
+    std::os::unix::fs::symlink(scene.base.join("outside"), scene.project().join(".vscode"))
+        .unwrap();
+    let script =
+        "cat .vscode/secret v/secret; echo evil > .vscode/planted; echo evil > v/planted; true";
+    while_exchanging(&scene, "v", ".vscode", &["-n"], script);
+    assert_decoys(&scene);
+}
+
+/// The same with the directory above a path that the caller grants.
+#[test]
+fn a_granted_path_exchanged_with_a_link_while_runs_start() {
+    let Some(scene) = Scene::new("race_granted") else {
+        return;
+    };
+    scene.file("home/work/project/third/data/file", "the project's\n");
+    // Outside there is a directory of the same name: a link followed at the wrong moment would grant it.
+    scene.file("outside-data/data/file", SECRET);
+    std::os::unix::fs::symlink(
+        scene.base.join("outside-data"),
+        scene.project().join("trap"),
+    )
+    .unwrap();
+    for access in ["--ro", "--rw"] {
+        let _ = std::fs::remove_file(scene.project().join("stop"));
+        let flags = ["-n", access, "third/data"];
+        let script = "cat third/data/file trap/data/file; echo evil > third/data/planted; echo evil > trap/data/planted; true";
+        let outputs = while_exchanging(&scene, "third", "trap", &flags, script);
+        let refused = outputs
+            .iter()
+            .filter(|output| output.code() == Some(125))
+            .count();
         assert!(
-            output.code() == Some(0) || output.code() == Some(125),
-            "{output}"
+            refused > 0,
+            "the control: in {STARTS} starts the exchange was never seen"
         );
-        assert!(
-            !exists(Path::new(&outside).join("planted").as_path()),
-            "{output}"
-        );
+        assert!(!exists(&scene.base.join("outside-data/data/planted")));
+        assert_eq!(scene.text("outside-data/data/file"), SECRET);
     }
-    std::fs::write(scene.project().join("stop"), "").unwrap();
-    first.wait().assert_success();
+    std::fs::remove_dir_all(scene.base.join("outside-data")).unwrap();
     assert_decoys(&scene);
 }
