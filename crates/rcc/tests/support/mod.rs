@@ -188,3 +188,23 @@ pub(crate) fn brief(event: &Value) -> String {
 pub(crate) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
+
+/// Fails when refusals are not immediate: the median of this test's so far is below 100 ms, and none comes near a time-out.
+///
+/// Not each single one, which would measure how busy the machine is.
+#[track_caller]
+pub(crate) fn assert_soon(milliseconds: f64, what: &str) {
+    thread_local! {
+        static SEEN: std::cell::RefCell<Vec<f64>> = const { std::cell::RefCell::new(Vec::new()) };
+    }
+    assert!(milliseconds < 2000.0, "{what} took {milliseconds} ms");
+    let median = SEEN.with_borrow_mut(|seen| {
+        let place = seen.partition_point(|known| *known < milliseconds);
+        seen.insert(place, milliseconds);
+        seen[(seen.len() - 1) / 2]
+    });
+    assert!(
+        median < 100.0,
+        "{what}: the median of refusals is {median} ms"
+    );
+}
