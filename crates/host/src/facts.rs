@@ -33,6 +33,8 @@ pub struct Question<'a> {
     pub protected: &'a [PathBuf],
     /// Paths that the policy names, as written: absolute, `~/…` below the real home, else below the project.
     pub named: &'a [PathBuf],
+    /// Those of them that the agent may write to.
+    pub writable: &'a [PathBuf],
     /// Toolchains that are needed whatever `PATH` says (the agent's own program).
     pub toolchains: Vec<PathToolchain>,
 }
@@ -95,13 +97,18 @@ pub fn gather(question: Question<'_>) -> Result<HostFacts, HostError> {
         environment,
         protected,
         named,
+        writable,
         toolchains,
     } = question;
+    let resolved = resolve(named, &account.home, &project.root)?;
+    let granted = writable.iter().filter_map(|path| resolved.get(path));
+    let mut writable: Vec<&Path> = granted.map(|(path, _)| path.as_path()).collect();
+    writable.push(&project.root);
     let addresses = addresses::of_host().map_err(|source| HostError::Addresses { source })?;
     let directories = Directories::from_environment(&environment, &account.home);
     let on_path = toolchains_on_path(Surroundings {
         home: &account.home,
-        project: &project.root,
+        writable: &writable,
         guarded: &directories.guarded(),
         environment: &environment,
     });
@@ -116,7 +123,7 @@ pub fn gather(question: Question<'_>) -> Result<HostFacts, HostError> {
         cwd: project.cwd.clone(),
         root_entries: root::entries(),
         sys_entries: root::sys_entries(),
-        resolved: resolve(named, &account.home, &project.root)?,
+        resolved,
         seccomp_profile: None,
         landlock_abi: rcc_sys::landlock::abi(),
         kernel: root::kernel(),

@@ -25,6 +25,8 @@ pub use files::{Content, FileError, Links, read_below, read_text, refuse_foreign
 pub use git::{GitLayout, git_layout, git_named};
 pub use import::{ImportError, Imported, agent_home};
 pub use project::{Discovery, Project, ProjectError, discover};
-pub use toolchains::{Skipped, Surroundings, Toolchains, toolchain_of, toolchains_on_path};
+pub use toolchains::{
+    Skipped, Surroundings, Toolchains, resolve_without, toolchain_of, toolchains_on_path,
+};
 pub use trust::{Approval, Approved, TrustError, TrustStore, sha256};
 pub use user::{Account, UserError, account};

@@ -9,7 +9,7 @@
 //! Must not offer the home, a directory above it, one in which several programs keep their data (`~/.local/share`), or one
 //! that holds credentials; must not look deeper than the first level of a `bin` directory, or start anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
@@ -32,8 +32,9 @@ const HOP_LIMIT: usize = 40;
 pub struct Surroundings<'a> {
     /// The real home, canonical.
     pub home: &'a Path,
-    /// The project's root, canonical: what lies in it is visible anyway.
-    pub project: &'a Path,
+    /// Where agents write, canonical: the project and what is granted read-write. What lies there is visible anyway, and
+    /// no link there is followed: an agent of an earlier run would choose what is shown to the next.
+    pub writable: &'a [&'a Path],
     /// Directories that must never be shown: rcc's own.
     pub guarded: &'a [&'a Path],
     /// The caller's environment.
@@ -111,8 +112,8 @@ pub fn toolchains_on_path(surroundings: Surroundings<'_>) -> Toolchains {
         if !entry.is_absolute() {
             continue;
         }
-        // What does not exist outside does not have to exist inside.
-        let Ok(directory) = std::fs::canonicalize(&entry) else {
+        // What does not exist outside does not have to exist inside, and what the agent chose is not looked for.
+        let Some(directory) = resolve_without(&entry, surroundings.writable) else {
             continue;
         };
         let below_home = directory.starts_with(surroundings.home);
@@ -123,7 +124,7 @@ pub fn toolchains_on_path(surroundings: Surroundings<'_>) -> Toolchains {
         found.path.push(kept.clone());
         // A link from outside the home (`/opt/node -> ~/node`) exists inside, but its target has to be mounted.
         if below_home
-            && !directory.starts_with(surroundings.project)
+            && !is_within(&directory, surroundings.writable)
             && let Err(reason) = search.add_directory(&directory)
         {
             found.skipped.push((directory, reason));
@@ -139,6 +140,48 @@ pub fn toolchain_of(program: &Path, surroundings: Surroundings<'_>) -> Vec<PathT
     let mut search = Search::new(surroundings);
     search.follow(program);
     search.finish()
+}
+
+/// Whether a path lies in one of the directories.
+fn is_within(path: &Path, directories: &[&Path]) -> bool {
+    directories
+        .iter()
+        .any(|directory| path.starts_with(directory))
+}
+
+/// The canonical form of an absolute path, unless a link on the way to it lies in one of the directories.
+#[must_use]
+pub fn resolve_without(path: &Path, writable: &[&Path]) -> Option<PathBuf> {
+    let mut reached = PathBuf::from("/");
+    let mut rest: VecDeque<OsString> = path.iter().map(OsStr::to_owned).collect();
+    let mut hops = 0;
+    while let Some(part) = rest.pop_front() {
+        match Path::new(&part).components().next() {
+            Some(Component::RootDir) => reached = PathBuf::from("/"),
+            Some(Component::ParentDir) => {
+                reached.pop();
+            }
+            Some(Component::Normal(_)) => {
+                let next = reached.join(&part);
+                let Ok(target) = std::fs::read_link(&next) else {
+                    reached = next;
+                    continue;
+                };
+                hops += 1;
+                if hops > HOP_LIMIT || is_within(&next, writable) {
+                    return None;
+                }
+                for part in target.iter().rev() {
+                    rest.push_front(part.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    // It must exist, and be what was read: something may have been exchanged meanwhile.
+    std::fs::canonicalize(&reached)
+        .ok()
+        .filter(|real| *real == reached)
 }
 
 struct Search<'a> {
@@ -158,7 +201,7 @@ impl<'a> Search<'a> {
             .iter()
             .filter(|variable| variable.is_root)
             .filter_map(|variable| surroundings.environment.get(OsStr::new(variable.name)))
-            .filter_map(|value| std::fs::canonicalize(value).ok());
+            .filter_map(|value| resolve_without(Path::new(value), surroundings.writable));
         Self {
             surroundings,
             mounts: Vec::new(),
@@ -208,7 +251,7 @@ impl<'a> Search<'a> {
             Some(value) => PathBuf::from(value),
             None => self.surroundings.home.join(".rustup"),
         };
-        if let Ok(root) = std::fs::canonicalize(root)
+        if let Some(root) = resolve_without(&root, self.surroundings.writable)
             && root.starts_with(self.surroundings.home)
             && root.is_dir()
         {
@@ -240,7 +283,7 @@ impl<'a> Search<'a> {
 
     /// Follows a program's links and adds what each of them leads to.
     fn follow(&mut self, program: &Path) {
-        let Ok(end) = std::fs::canonicalize(program) else {
+        let Some(end) = resolve_without(program, self.surroundings.writable) else {
             return; // a dangling link is not a program
         };
         let mut at = program.to_owned();
@@ -304,7 +347,7 @@ impl<'a> Search<'a> {
     }
 
     fn is_covered(&self, path: &Path) -> bool {
-        path.starts_with(self.surroundings.project)
+        is_within(path, self.surroundings.writable)
             || self.mounts.iter().any(|mount| path.starts_with(mount))
     }
 

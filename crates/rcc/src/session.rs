@@ -238,6 +238,18 @@ fn plan_for(
         .chain(shared.map(|state| &state.path))
         .map(|path| PathBuf::from(path.as_str()))
         .collect();
+    let shared = preset
+        .filter(|_| policy.files.share_state.value)
+        .into_iter()
+        .flat_map(|preset| &preset.share);
+    let writable: Vec<PathBuf> = policy
+        .files
+        .rw
+        .iter()
+        .map(|path| &path.value)
+        .chain(shared.map(|state| &state.path))
+        .map(|path| PathBuf::from(path.as_str()))
+        .collect();
     let mut protected = protected_names(project, preset);
     protected.extend(rule_files(project, flags));
     protected.sort();
@@ -250,6 +262,7 @@ fn plan_for(
         environment: context.environment,
         protected: &protected,
         named: &named,
+        writable: &writable,
         toolchains: needs.toolchains,
     })?;
     if !policy.hardening.dangerously_without_protected_paths.value {

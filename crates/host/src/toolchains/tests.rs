@@ -50,7 +50,7 @@ impl Home {
     fn surroundings(&self) -> Surroundings<'_> {
         Surroundings {
             home: &self.path,
-            project: Path::new("/nonexistent/project"),
+            writable: &[],
             guarded: &[],
             environment: &self.environment,
         }
@@ -274,13 +274,45 @@ fn rccs_own_directories_and_the_project_are_left_out() {
     let data = home.path.join(".local/share/rcc");
     home.search(&["project/node_modules/.bin", ".local/share/rcc/agents/bin"]);
     let found = toolchains_on_path(Surroundings {
-        project: &project,
+        writable: &[&project],
         guarded: &[&data],
         ..home.surroundings()
     });
     assert_eq!(found.mounts, []);
     assert_eq!(found.skipped, [(data.join("agents/bin"), Skipped::Guarded)]);
     assert_eq!(found.path.len(), 2);
+}
+
+/// An agent of an earlier run has put links where it could; followed, they would show it any directory of the home.
+#[test]
+fn links_where_agents_write_are_not_followed() {
+    let mut home = Home::new("planted");
+    home.file("private/diary");
+    home.file("private/tool");
+    home.link("project/bin", "../private");
+    home.link("granted/bin/x", "../../private/diary");
+    home.link("by-way", "project/bin");
+    home.link("tools/x", "../project/y");
+    home.link("project/y", "../private/tool");
+    home.search(&["project/bin", "granted/bin", "by-way", "tools"]);
+    let (project, granted) = (home.path.join("project"), home.path.join("granted"));
+    let found = toolchains_on_path(Surroundings {
+        writable: &[&project, &granted],
+        ..home.surroundings()
+    });
+    let mounts: Vec<&Path> = found
+        .mounts
+        .iter()
+        .map(|mount| mount.path.as_path())
+        .collect();
+    assert_eq!(mounts, [home.path.join("tools")]);
+    // The control: where nobody else writes, they are.
+    let all = toolchains_on_path(home.surroundings());
+    assert!(
+        all.mounts
+            .iter()
+            .any(|mount| mount.path == home.path.join("private"))
+    );
 }
 
 #[test]

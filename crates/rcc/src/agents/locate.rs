@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use rcc_host::{Surroundings, Toolchains, toolchain_of};
+use rcc_host::{Surroundings, Toolchains, resolve_without, toolchain_of};
 use rcc_plan::PathToolchain;
 
 use super::is_below;
@@ -40,8 +40,10 @@ pub(crate) fn find_on_path(context: &Context, project: &Path, name: &str) -> Opt
         .map(|directory| directory.join(name))
         .filter(|candidate| is_executable(candidate))
         .find(|candidate| {
+            // Nor one that a link in the project leads to.
             !candidate.starts_with(project)
-                && std::fs::canonicalize(candidate).is_ok_and(|real| !real.starts_with(project))
+                && resolve_without(candidate, &[project])
+                    .is_some_and(|real| !real.starts_with(project))
         })
 }
 
@@ -97,7 +99,7 @@ fn mount_with_needs(context: &Context, project: &Path, real: &Path, out: &mut Lo
             real,
             Surroundings {
                 home,
-                project,
+                writable: &[project],
                 guarded: &context.directories.guarded(),
                 environment: &context.environment,
             },
