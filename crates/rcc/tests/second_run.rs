@@ -545,6 +545,50 @@ fn hidden_and_read_only_paths_moved_in_the_first_run() {
     );
 }
 
+/// What lies on the caller's `PATH` below the home is mounted, through its links. Where the agent can write, a link is the
+/// agent's: followed, it would show the next agent whatever it names.
+#[test]
+fn links_on_the_search_path() {
+    let Some(scene) = Scene::new("search_path") else {
+        return;
+    };
+    scene.file("home/documents/diary", SECRET);
+    scene.file("home/tools/bin/own", "#!/bin/sh\n");
+    let diary = scene.path("home/documents/diary");
+    let path = format!(
+        "{}/bin:{}:{}:/usr/bin:/bin",
+        scene.project().display(),
+        scene.path("home/tools/bin"),
+        scene.path("home/own"),
+    );
+    let tools = scene.path("home/tools");
+    let flags = ["-n", "--rw", &tools];
+    let documents = scene.path("home/documents");
+    for script in [
+        format!("ln -s {documents} bin"),
+        "ln -s ../../documents bin".to_owned(),
+        format!("mkdir bin; ln -s {diary} bin/diary"),
+        format!("ln -s {diary} {tools}/bin/diary"),
+        format!("rm -rf {tools}/bin; ln -s {documents} {tools}/bin"),
+    ] {
+        scene.sh(&flags, &script).assert_success();
+        let command = scene.run(&flags).env("PATH", &path);
+        let output = command.args(["cat", &diary]).output();
+        assert_ne!(output.code(), Some(0), "{script}\n{output}");
+        assert!(!output.stdout_text().contains(SECRET), "{script}\n{output}");
+        let _ = std::fs::remove_file(scene.project().join("bin"));
+        let _ = std::fs::remove_dir_all(scene.project().join("bin"));
+    }
+    // The control: the user's own link, where no agent writes, is followed.
+    std::os::unix::fs::symlink(&documents, scene.base.join("home/own")).unwrap();
+    let output = scene
+        .run(&flags)
+        .env("PATH", &path)
+        .args(["cat", &diary])
+        .output();
+    assert_eq!(output.stdout_text(), SECRET, "{output}");
+}
+
 /// What rcc itself writes into the project, on the host, does not go through links that the agent made there.
 #[test]
 fn links_where_rcc_itself_writes() {
