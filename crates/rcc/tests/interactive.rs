@@ -186,8 +186,8 @@ impl<'w> Screen<'w> {
             let size = self
                 .place
                 .world
-                .host_command("stty")
-                .args(["-F", terminal.trim(), "size"])
+                .host_command("sh")
+                .args(["-c", &format!("stty -F {} size", terminal.trim())])
                 .output();
             size.assert_success().stdout_text() == format!("{rows} {columns}\n")
         });
@@ -223,8 +223,8 @@ impl<'w> Screen<'w> {
         let (pid, _) = self.process(name).unwrap();
         self.place
             .world
-            .host_command("kill")
-            .args(["-9", &pid.to_string()])
+            .host_command("sh")
+            .args(["-c", &format!("kill -9 {pid}")])
             .output()
             .assert_success();
     }
