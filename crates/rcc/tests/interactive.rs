@@ -473,3 +473,27 @@ fn claude_code_can_be_used_stopped_continued_and_left() {
     assert_eq!(screen.settings(), before);
     assert!(screen.process("claude").is_none() && screen.process("rcc-init").is_none());
 }
+
+#[test]
+fn signals_to_rcc_reach_the_agent_every_time() {
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
+    let place = Place::new(&world, "signals");
+    // With a gateway: its threads must not take a signal from the one that passes it on.
+    for (name, number) in [("TERM", 15), ("INT", 2), ("USR1", 10), ("HUP", 1)].repeat(4) {
+        let script = format!(
+            "trap 'echo got {name}; exit 5' {name}; echo ready; while :; do sleep 0.05; done"
+        );
+        let mut running = place
+            .run(&["--allow", "allowed.example"])
+            .args(["sh", "-c", &script])
+            .spawn();
+        running.wait_for_text("ready");
+        running.signal(number);
+        let output = running.wait();
+        assert_eq!(output.code(), Some(5), "{name}: {output}");
+        assert_eq!(output.stdout_text(), format!("ready\ngot {name}\n"));
+        assert!(output.survivors.is_empty(), "{output}");
+    }
+}
