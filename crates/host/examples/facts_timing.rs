@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             environment: environment.clone(),
             protected: &[],
             named: &[],
+            writable: &[],
             toolchains: Vec::new(),
         })?;
         let end = Instant::now();

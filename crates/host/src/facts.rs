@@ -13,6 +13,7 @@ use rcc_plan::{EntryKind, HostFacts, PathToolchain, ProjectFacts, ProtectedEntry
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::toolchains::walk;
 use crate::user::Account;
 use crate::{
     Directories, Project, Surroundings, addresses, etc, project, root, toolchains_on_path,
@@ -61,13 +62,16 @@ pub enum HostError {
     },
     /// A path in the project leads out of it: the agent of an earlier run could have put a link there.
     #[error(
-        "{} leads out of the project, to {}",
+        "{} leads out of {}, by a link that an agent could have made, to {}",
         rcc_plan::escape(path),
+        rcc_plan::escape(root),
         rcc_plan::escape(target)
     )]
     Escape {
         /// As written in the policy.
         path: PathBuf,
+        /// The project, or the read-write grant, that holds the link.
+        root: PathBuf,
         /// Where it leads.
         target: PathBuf,
     },
@@ -100,7 +104,7 @@ pub fn gather(question: Question<'_>) -> Result<HostFacts, HostError> {
         writable,
         toolchains,
     } = question;
-    let resolved = resolve(named, &account.home, &project.root)?;
+    let resolved = resolve(named, writable, &account.home, &project.root)?;
     let granted = writable.iter().filter_map(|path| resolved.get(path));
     let mut writable: Vec<&Path> = granted.map(|(path, _)| path.as_path()).collect();
     writable.push(&project.root);
@@ -148,38 +152,55 @@ pub fn expand_home(path: &Path, home: &Path) -> PathBuf {
     }
 }
 
-/// Follows the paths that the policy names to what they are now.
+/// Follows the paths that the policy names to what they are now. A link in a place where agents write must not lead out
+/// of it: the agent of an earlier run would choose what the next one is granted.
 fn resolve(
     named: &[PathBuf],
+    writable: &[PathBuf],
     home: &Path,
     project: &Path,
 ) -> Result<BTreeMap<PathBuf, (PathBuf, EntryKind)>, HostError> {
     let mut found = BTreeMap::new();
-    for path in named {
+    // Writable places first, the outer before the inner: each is judged by those around it.
+    let mut order: Vec<&PathBuf> = named.iter().collect();
+    order.sort_by_key(|path| (!writable.contains(path), path.components().count()));
+    let mut roots = vec![project.to_owned()];
+    for path in order {
         let absolute = project.join(expand_home(path, home));
-        match std::fs::canonicalize(&absolute) {
-            Ok(target) if absolute.starts_with(project) && !target.starts_with(project) => {
-                return Err(HostError::Escape {
-                    path: path.clone(),
-                    target,
-                });
-            }
-            Ok(canonical) => {
-                if let Some(kind) = root::kind(&canonical) {
-                    found.insert(path.clone(), (canonical, kind));
-                }
-            }
+        let mut links = Vec::new();
+        let walked = walk(&absolute, |link| links.push(link.to_owned()));
+        let canonical = match walked {
+            Ok(canonical) => canonical,
             Err(error)
                 if matches!(
                     error.kind(),
                     std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                ) => {}
+                ) =>
+            {
+                continue;
+            }
             Err(source) => {
                 return Err(HostError::Resolve {
                     path: path.clone(),
                     source,
                 });
             }
+        };
+        let left = roots.iter().find(|root| {
+            !canonical.starts_with(root) && links.iter().any(|link| link.starts_with(root))
+        });
+        if let Some(root) = left {
+            return Err(HostError::Escape {
+                path: path.clone(),
+                root: root.clone(),
+                target: canonical,
+            });
+        }
+        if writable.contains(path) {
+            roots.push(canonical.clone());
+        }
+        if let Some(kind) = root::kind(&canonical) {
+            found.insert(path.clone(), (canonical, kind));
         }
     }
     Ok(found)
@@ -376,7 +397,7 @@ mod tests {
         symlink("real", home.join("link")).unwrap();
 
         let list = names(&["~/link", "~/missing", "~", "~/real/", "data", "."]);
-        let found = resolve(&list, &home, &project).unwrap();
+        let found = resolve(&list, &[], &home, &project).unwrap();
 
         assert_eq!(
             found[Path::new("~/link")],
@@ -402,11 +423,31 @@ mod tests {
             project.join("data"),
             "~/project/data".into(),
         ] {
-            let error = resolve(&[name], &home, &project).unwrap_err();
+            let error = resolve(&[name], &[], &home, &project).unwrap_err();
             assert!(
                 matches!(error, HostError::Escape { target, .. } if target == home.join("keys"))
             );
         }
+        std::fs::remove_dir_all(home).unwrap();
+    }
+
+    #[test]
+    fn nor_does_a_link_in_a_writable_grant() {
+        let (path, _directory) = scratch("grant-escape");
+        let home = std::fs::canonicalize(path).unwrap();
+        let project = home.join("project");
+        std::fs::create_dir_all(&project).unwrap();
+        std::fs::create_dir_all(home.join("keys/data")).unwrap();
+        std::fs::create_dir(home.join("tools")).unwrap();
+        symlink("../keys", home.join("tools/inner")).unwrap();
+        symlink("tools", home.join("alias")).unwrap();
+        let named = names(&["~/tools/inner/data", "~/tools"]);
+        let error = resolve(&named, &named[1..], &home, &project).unwrap_err();
+        assert!(matches!(error, HostError::Escape { root, .. } if root == home.join("tools")));
+        // The user's own links lead where they lead.
+        assert!(resolve(&named, &[], &home, &project).is_ok());
+        let own = names(&["~/alias", "~/tools"]);
+        assert_eq!(resolve(&own, &own, &home, &project).unwrap().len(), 2);
         std::fs::remove_dir_all(home).unwrap();
     }
 

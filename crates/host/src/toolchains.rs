@@ -152,6 +152,17 @@ fn is_within(path: &Path, directories: &[&Path]) -> bool {
 /// The canonical form of an absolute path, unless a link on the way to it lies in one of the directories.
 #[must_use]
 pub fn resolve_without(path: &Path, writable: &[&Path]) -> Option<PathBuf> {
+    let mut is_trusted = true;
+    let real = walk(path, |link| is_trusted &= !is_within(link, writable)).ok()?;
+    is_trusted.then_some(real)
+}
+
+/// Resolves an absolute path as the kernel does (`path_resolution(7)`), and shows every link on the way by its own
+/// canonical path. One walk gives both: asked for one after the other, they could be answers about two different trees.
+///
+/// # Errors
+/// As `realpath(3)`: something on the way is missing, is no directory, or cannot be looked at.
+pub(crate) fn walk(path: &Path, mut link: impl FnMut(&Path)) -> std::io::Result<PathBuf> {
     let mut reached = PathBuf::from("/");
     let mut rest: VecDeque<OsString> = path.iter().map(OsStr::to_owned).collect();
     let mut hops = 0;
@@ -163,25 +174,28 @@ pub fn resolve_without(path: &Path, writable: &[&Path]) -> Option<PathBuf> {
             }
             Some(Component::Normal(_)) => {
                 let next = reached.join(&part);
-                let Ok(target) = std::fs::read_link(&next) else {
-                    reached = next;
-                    continue;
-                };
-                hops += 1;
-                if hops > HOP_LIMIT || is_within(&next, writable) {
-                    return None;
-                }
-                for part in target.iter().rev() {
-                    rest.push_front(part.to_owned());
+                match std::fs::read_link(&next) {
+                    Ok(target) => {
+                        hops += 1;
+                        if hops > HOP_LIMIT {
+                            return Err(rustix::io::Errno::LOOP.into());
+                        }
+                        link(&next);
+                        for part in target.iter().rev() {
+                            rest.push_front(part.to_owned());
+                        }
+                    }
+                    // EINVAL: it is there and no link.
+                    Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                        reached = next
+                    }
+                    Err(error) => return Err(error),
                 }
             }
             _ => {}
         }
     }
-    // It must exist, and be what was read: something may have been exchanged meanwhile.
-    std::fs::canonicalize(&reached)
-        .ok()
-        .filter(|real| *real == reached)
+    Ok(reached)
 }
 
 struct Search<'a> {

@@ -589,6 +589,30 @@ fn links_on_the_search_path() {
     assert_eq!(output.stdout_text(), SECRET, "{output}");
 }
 
+/// A path that the policy names below a read-write grant is where the agent could have put a link.
+#[test]
+fn links_in_a_read_write_grant() {
+    let Some(scene) = Scene::new("grant_links") else {
+        return;
+    };
+    scene.file("home/documents/diary", SECRET);
+    scene.file("home/tools/inner/file", "the owner's\n");
+    let (tools, inner) = (scene.path("home/tools"), scene.path("home/tools/inner"));
+    let both = ["-n", "--rw", &tools, "--ro", &inner];
+    let file = format!("cat {inner}/file");
+    assert_eq!(
+        scene.sh(&both, &file).stdout_text(),
+        "the owner's\n",
+        "the control"
+    );
+    let replace = format!("rm -rf {inner}; ln -s ../documents {inner}");
+    scene.sh(&["-n", "--rw", &tools], &replace).assert_success();
+    let output = scene.sh(&both, &format!("cat {inner}/diary"));
+    output.assert_code(125);
+    assert!(!output.stdout_text().contains(SECRET), "{output}");
+    assert!(output.stderr_text().contains("leads out of"), "{output}");
+}
+
 /// What rcc itself writes into the project, on the host, does not go through links that the agent made there.
 #[test]
 fn links_where_rcc_itself_writes() {
