@@ -60,6 +60,7 @@ archive() {
 			--customize-hook="chroot \"\$1\" useradd --create-home --shell /bin/bash $account" \
 			--customize-hook="chmod 755 \"\$1/home/$account\"" \
 			--customize-hook='echo "127.0.0.1 localhost" >"$1/etc/hosts"' \
+			--customize-hook='tr -d - </proc/sys/kernel/random/uuid >"$1/etc/machine-id"' \
 			"$suite" "$file.new" "$from" >&2
 		mv "$file.new" "$file"
 	fi

@@ -344,6 +344,14 @@ fn runs(name: &str, package: &str, version: &[&str], subcommand: &[&str], expect
     if !require("node") {
         return;
     }
+    // Gemini CLI needs Node.js 20; Debian 12 has 18.
+    let node = std::process::Command::new("node").arg("--version").output();
+    let version_text = String::from_utf8(node.unwrap().stdout).unwrap();
+    let major = version_text.trim_start_matches('v').split('.').next();
+    let is_new = major.and_then(|major| major.parse::<u32>().ok()) >= Some(20);
+    if name == "gemini" && !rcc_testkit::require_that("node-20", is_new) {
+        return;
+    }
     let Some(world) = world() else { return };
     let place = repository(
         &world,
