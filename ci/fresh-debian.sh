@@ -15,7 +15,7 @@
 set -Eeuo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-readonly suite=${1:?usage: ci/fresh-debian.sh bookworm|trixie [COMMAND…]}
+readonly suite=${1:?usage: ci/fresh-debian.sh bookworm|trixie [--first|COMMAND…]}
 shift
 readonly top=$PWD cache=${RCC_FRESH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rcc-fresh}
 # One place for both accounts, so that root finds built what the user built.
@@ -109,6 +109,11 @@ cp -a "${CARGO_HOME:-$HOME/.cargo}/registry" "$work/cargo-home/"
 target=${RCC_FRESH_TARGET:-$work}/target-$suite
 mkdir -p "$target" "$work/src/target"
 
+last=1
+if [[ ${1:-} == --first ]]; then
+	last=0
+	shift
+fi
 if [[ $# -ne 0 ]]; then
 	inside "$work/full" "$account" "$*"
 	exit
@@ -133,8 +138,10 @@ attempt() {
 for who in "$account" root; do
 	attempt "$work/minimal" "$who" "${readme[0]}"
 done
-for who in "$account" root; do
-	attempt "$work/full" "$who" "${readme[1]}"
-done
-say "$failures of 4 commands failed"
+if [[ $last -eq 1 ]]; then
+	for who in "$account" root; do
+		attempt "$work/full" "$who" "${readme[1]}"
+	done
+fi
+say "$failures commands failed"
 [[ $failures -eq 0 ]]
