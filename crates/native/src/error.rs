@@ -153,6 +153,19 @@ impl NativeError {
     }
 }
 
+/// Says which step of the set-up a failed call belongs to.
+pub(crate) fn on_step(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
+    move |source| NativeError::Supervisor { step, source }
+}
+
+/// As [`on_step`], for calls that report a bare errno.
+pub(crate) fn on_step_call(
+    step: &'static str,
+    call: &'static str,
+) -> impl FnOnce(rustix::io::Errno) -> NativeError {
+    move |errno| on_step(step)(SysError::new(call, "", errno))
+}
+
 /// An error that another process of rcc reported, with its causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reported {

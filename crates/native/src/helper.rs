@@ -7,7 +7,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rcc_plan::network;
-use rcc_sys::SysError;
 use rcc_sys::netlink::router::{
     AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig, configure_agent, configure_link,
     configure_rules, lift_icmp_limits, wait_until_up,
@@ -15,11 +14,11 @@ use rcc_sys::netlink::router::{
 use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket};
 use rcc_sys::process::{CloneFlags, Forked, clone_process, enter_new_network_namespace, exit_now};
 use rcc_sys::socket::{IpFamilies, transparent_tcp_listener, transparent_udp_socket};
-use rustix::io::Errno;
 use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::NativeError;
+use crate::error::{on_step, on_step_call};
 use crate::launch::INIT;
 use crate::protocol::{Control, Message};
 use crate::stage_start::{AGENT_NAMESPACES, Stage};
@@ -44,24 +43,13 @@ pub(crate) fn main(control: &Control, stage: Stage) -> i32 {
     }
 }
 
-fn failed(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
-    move |errno| NativeError::Supervisor {
-        step,
-        source: SysError::new(call, "", errno),
-    }
-}
-
-fn failed_call(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
-    move |source| NativeError::Supervisor { step, source }
-}
-
 fn refused(step: &'static str) -> impl FnOnce(NetlinkError) -> NativeError {
     move |source| NativeError::Network { step, source }
 }
 
 fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
     // 1. Should the supervisor have died before this line, step 6 fails and the helper ends too.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed(
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(on_step_call(
         "tie the netns helper's life to the supervisor",
         "prctl(2)",
     ))?;
@@ -69,28 +57,26 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
     stage.map_own_identity()?;
     // 3. Both make their network namespaces at the same time; then pid 1 builds its tree while the network is built here.
     let (from_init, to_helper) =
-        Control::pair().map_err(failed_call("make the connection to pid 1"))?;
+        Control::pair().map_err(on_step("make the connection to pid 1"))?;
     stage.helper = Some(to_helper);
-    match clone_process(CloneFlags::PARENT.and(AGENT_NAMESPACES))
-        .map_err(failed_call("start pid 1"))?
-    {
+    match clone_process(CloneFlags::PARENT.and(AGENT_NAMESPACES)).map_err(on_step("start pid 1"))? {
         Forked::Child => exit_now(stage.execute()),
         Forked::Parent(_, pidfd) => {
             control
                 .send(&Message::InitStarted, &[pidfd.as_fd()])
-                .map_err(failed_call("report to the supervisor"))?;
+                .map_err(on_step("report to the supervisor"))?;
         }
     }
     drop(stage);
     // 4.
-    enter_new_network_namespace().map_err(failed_call("make the router namespace"))?;
+    enter_new_network_namespace().map_err(on_step("make the router namespace"))?;
     let step = "build the router namespace";
     let route = RouteSocket::open().map_err(refused(step))?;
     let netfilter = NetfilterSocket::open().map_err(refused(step))?;
     configure_rules(&netfilter, network::TPROXY_PORT).map_err(refused(step))?;
     let ipv6 = match control
         .receive()
-        .map_err(failed_call("hear from the supervisor"))?
+        .map_err(on_step("hear from the supervisor"))?
     {
         Some((Message::BuildNetwork { ipv6 }, _)) => ipv6,
         // No network, or no run at all: the namespaces made here vanish with this process.
@@ -102,9 +88,9 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
         IpFamilies::V4Only
     };
     let tcp = transparent_tcp_listener(network::TPROXY_PORT, families)
-        .map_err(failed_call("open the gateway's TCP listener"))?;
+        .map_err(on_step("open the gateway's TCP listener"))?;
     let dns = transparent_udp_socket(DNS_PORT, families)
-        .map_err(failed_call("open the gateway's DNS socket"))?;
+        .map_err(on_step("open the gateway's DNS socket"))?;
     // Where /proc/sys is read-only the kernel keeps its limits: refusals are then less prompt, not less strict.
     let _ = lift_icmp_limits(families);
     let agent_namespace = agent_namespace(&from_init)?;
@@ -133,7 +119,7 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
     // 5.
     let step = "configure the agent's end of the link";
     move_into_link_name_space(agent_namespace.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(failed(step, "setns(2)"))?;
+        .map_err(on_step_call(step, "setns(2)"))?;
     let agent_route = RouteSocket::open().map_err(refused(step))?;
     configure_agent(&agent_route, &AgentLinkConfig { addresses }).map_err(refused(step))?;
     // The router's end drops what it should send until it knows of its carrier: a DNS answer lost here costs the agent
@@ -142,15 +128,12 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
     // 6.
     control
         .send(&Message::NetworkReady, &[tcp.as_fd(), dns.as_fd()])
-        .map_err(failed_call("report to the supervisor"))
+        .map_err(on_step("report to the supervisor"))
 }
 
 /// Receives the agent's network namespace from the process that will be pid 1.
 fn agent_namespace(from_init: &Control) -> Result<OwnedFd, NativeError> {
-    match from_init
-        .receive()
-        .map_err(failed_call("hear from pid 1"))?
-    {
+    match from_init.receive().map_err(on_step("hear from pid 1"))? {
         Some((Message::AgentNamespace, mut descriptors)) => {
             descriptors.pop().ok_or(NativeError::Protocol { who: INIT })
         }

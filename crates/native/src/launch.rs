@@ -20,6 +20,7 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
+use crate::error::on_step;
 use crate::error::{NativeError, Reported};
 use crate::helper;
 use crate::protocol::{Control, Message};
@@ -75,10 +76,9 @@ fn start() -> Result<Started, NativeError> {
     if uid.is_root() {
         shed_groups()?;
     }
-    let (control, stage_end) =
-        Control::pair().map_err(supervisor("make the control connection"))?;
+    let (control, stage_end) = Control::pair().map_err(on_step("make the control connection"))?;
     let (helper_control, helper_end) =
-        Control::pair().map_err(supervisor("make the control connection"))?;
+        Control::pair().map_err(on_step("make the control connection"))?;
     let stage = Stage::new(stage_end, uid.as_raw(), gid.as_raw())?;
     match clone_process(CloneFlags::USER).map_err(|source| NativeError::UserNamespace { source })? {
         Forked::Child => {
@@ -108,24 +108,22 @@ pub fn prepare(early: Early, plan: &Plan) -> Result<Prepared, NativeError> {
     let plan_file = plan_file(plan)?;
     control
         .send(&Message::Plan, &[plan_file.as_fd()])
-        .map_err(supervisor("hand the plan to the sandbox"))?;
+        .map_err(on_step("hand the plan to the sandbox"))?;
     let listeners = match plan.network {
         Network::None => {
             helper_control
                 .send(&Message::NoNetwork, &[])
-                .map_err(supervisor("instruct the netns helper"))?;
+                .map_err(on_step("instruct the netns helper"))?;
             None
         }
         Network::Gateway { ipv6 } => {
             helper_control
                 .send(&Message::BuildNetwork { ipv6 }, &[])
-                .map_err(supervisor("instruct the netns helper"))?;
+                .map_err(on_step("instruct the netns helper"))?;
             Some(await_network(&helper_control, &control)?)
         }
     };
-    helper
-        .wait()
-        .map_err(supervisor("collect the netns helper"))?;
+    helper.wait().map_err(on_step("collect the netns helper"))?;
     crate::relay::block_signals()?;
     Ok(Prepared {
         init,
@@ -136,8 +134,7 @@ pub fn prepare(early: Early, plan: &Plan) -> Result<Prepared, NativeError> {
 
 /// Writes the plan into a file in memory, positioned at its start.
 fn plan_file(plan: &Plan) -> Result<OwnedFd, NativeError> {
-    let failed =
-        |call, errno| supervisor("write the plan for pid 1")(SysError::new(call, "", errno));
+    let failed = |call, errno| on_step("write the plan for pid 1")(SysError::new(call, "", errno));
     let file = rustix::fs::memfd_create("rcc-plan", MemfdFlags::CLOEXEC)
         .map_err(|errno| failed("memfd_create(2)", errno))?;
     let mut file = std::fs::File::from(file);
@@ -153,7 +150,7 @@ fn plan_file(plan: &Plan) -> Result<OwnedFd, NativeError> {
 fn shed_groups() -> Result<(), NativeError> {
     match drop_supplementary_groups() {
         Err(error) if error.errno != Errno::PERM => {
-            Err(supervisor("drop the supplementary groups")(error))
+            Err(on_step("drop the supplementary groups")(error))
         }
         _ => Ok(()),
     }
@@ -208,16 +205,12 @@ impl Drop for Child {
     }
 }
 
-fn supervisor(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
-    move |source| NativeError::Supervisor { step, source }
-}
-
 const HELPER: &str = "netns helper";
 pub(crate) const INIT: &str = "sandbox's first process";
 
 /// Receives the next message, turning a reported failure or a silent end into an error.
 fn hear(control: &Control, who: &'static str) -> Result<(Message, Vec<OwnedFd>), NativeError> {
-    match control.receive().map_err(supervisor("hear from a child"))? {
+    match control.receive().map_err(on_step("hear from a child"))? {
         Some((Message::Failed { chain, hint }, _)) => Err(NativeError::SetUp {
             source: Reported::from_chain(chain),
             hint,

@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rcc_plan::Streams;
-use rcc_sys::SysError;
 use rcc_sys::process::{SignalDescriptor, SignalSet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -17,6 +16,7 @@ use rustix::process::Signal;
 use rustix::termios::{OptionalActions, Termios};
 
 use crate::error::{NativeError, Reported};
+use crate::error::{on_step, on_step_call};
 use crate::launch::{Child, Prepared, await_tree};
 use crate::protocol::{Control, Message};
 
@@ -60,14 +60,14 @@ impl Prepared {
     /// The tree could not be built, or the sandbox died.
     pub fn start(self, streams: Streams) -> Result<Running, NativeError> {
         let all = signals_taken();
-        let signals = all.descriptor().map_err(failed("wait for signals"))?;
+        let signals = all.descriptor().map_err(on_step("wait for signals"))?;
         let terminal = await_tree(&self.control)?;
         if let Some(master) = &terminal {
             copy_window_size(master);
         }
         self.control
             .send(&Message::Go, &[])
-            .map_err(failed("start the agent"))?;
+            .map_err(on_step("start the agent"))?;
         Ok(Running {
             init: self.init,
             control: self.control,
@@ -101,19 +101,8 @@ fn signals_taken() -> SignalSet {
 pub(crate) fn block_signals() -> Result<(), NativeError> {
     signals_taken()
         .block_only_these()
-        .map_err(failed("block signals"))?;
+        .map_err(on_step("block signals"))?;
     Ok(())
-}
-
-fn failed(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
-    move |source| NativeError::Supervisor { step, source }
-}
-
-fn failed_call(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
-    move |errno| NativeError::Supervisor {
-        step,
-        source: SysError::new(call, "", errno),
-    }
 }
 
 impl Running {
@@ -162,7 +151,7 @@ impl Relay {
     /// Returns whether the gateway was lost.
     fn until_the_end(&mut self, gateway: Option<BorrowedFd<'_>>) -> Result<bool, NativeError> {
         loop {
-            let init = self.init.pidfd().map_err(failed("watch the sandbox"))?;
+            let init = self.init.pidfd().map_err(on_step("watch the sandbox"))?;
             let mut events = vec![
                 PollFd::new(init, PollFlags::IN),
                 PollFd::new(&self.signals, PollFlags::IN),
@@ -180,7 +169,7 @@ impl Relay {
                 .map(|since| timespec(HANGUP_GRACE.saturating_sub(since.elapsed())));
             match poll(&mut events, timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed_call("watch the sandbox", "poll(2)")(errno)),
+                Err(errno) => return Err(on_step_call("watch the sandbox", "poll(2)")(errno)),
             }
             let ready: Vec<PollFlags> = events.iter().map(PollFd::revents).collect();
             drop(events);
@@ -211,7 +200,7 @@ impl Relay {
     }
 
     fn take_signals(&mut self) -> Result<(), NativeError> {
-        while let Some(number) = self.signals.next().map_err(failed("take a signal"))? {
+        while let Some(number) = self.signals.next().map_err(on_step("take a signal"))? {
             match Signal::from_named_raw(number) {
                 Some(Signal::WINCH) => {
                     if let Some(screen) = &self.screen {
@@ -290,7 +279,7 @@ impl Relay {
         {
             self.listen();
         }
-        let code = self.init.wait().map_err(failed("collect the sandbox"))?;
+        let code = self.init.wait().map_err(on_step("collect the sandbox"))?;
         if let Some(screen) = &mut self.screen {
             screen.drain();
             screen.restore();
@@ -362,7 +351,7 @@ enum Keyboard {
 
 impl Screen {
     fn new(master: OwnedFd, streams: Streams) -> Result<Self, NativeError> {
-        rustix::io::ioctl_fionbio(&master, true).map_err(failed_call(
+        rustix::io::ioctl_fionbio(&master, true).map_err(on_step_call(
             "open the sandbox's terminal",
             "ioctl(2) FIONBIO",
         ))?;
@@ -373,10 +362,10 @@ impl Screen {
         };
         let output = output
             .try_clone_to_owned()
-            .map_err(|_| failed_call("open the caller's terminal", "dup(2)")(Errno::MFILE))?;
+            .map_err(|_| on_step_call("open the caller's terminal", "dup(2)")(Errno::MFILE))?;
         let keyboard = if streams.stdin_terminal {
             let settings = rustix::termios::tcgetattr(rustix::stdio::stdin())
-                .map_err(failed_call("read the terminal's settings", "tcgetattr(3)"))?;
+                .map_err(on_step_call("read the terminal's settings", "tcgetattr(3)"))?;
             let _ = rustix::termios::tcsetattr(&master, OptionalActions::Now, &settings);
             Keyboard::Released(Some(Box::new(settings)))
         } else {

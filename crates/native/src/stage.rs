@@ -36,6 +36,7 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::error::NativeError;
+use crate::error::{on_step, on_step_call};
 use crate::protocol::{Control, Message};
 use crate::{confine, seccomp, streams, tree};
 
@@ -75,20 +76,9 @@ pub fn stage_main() -> i32 {
     }
 }
 
-fn system(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
-    move |source| NativeError::Supervisor { step, source }
-}
-
-fn system_call(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
-    move |errno| NativeError::Supervisor {
-        step,
-        source: SysError::new(call, "", errno),
-    }
-}
-
 fn run(control: &Control) -> Result<i32, NativeError> {
     // Step 1, second half. Should the supervisor have died before this line, step 7 sees the end of the connection.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(system_call(
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(on_step_call(
         "tie pid 1's life to the supervisor",
         "prctl(2)",
     ))?;
@@ -99,10 +89,10 @@ fn run(control: &Control) -> Result<i32, NativeError> {
     // While the host's file tree is in view.
     streams::open_anew(plan.streams)?;
     // Step 3.
-    rustix::process::setsid().map_err(system_call("start a new session", "setsid(2)"))?;
+    rustix::process::setsid().map_err(on_step_call("start a new session", "setsid(2)"))?;
     match join_new_session_keyring() {
         Err(error) if error.errno != Errno::NOSYS => {
-            return Err(system("leave the session keyring")(error));
+            return Err(on_step("leave the session keyring")(error));
         }
         _ => {}
     }
@@ -111,7 +101,7 @@ fn run(control: &Control) -> Result<i32, NativeError> {
     tree::build(&plan.mounts)?;
     rustix::process::umask(umask);
     rustix::system::sethostname(plan.hostname.as_bytes())
-        .map_err(system_call("set the hostname", "sethostname(2)"))?;
+        .map_err(on_step_call("set the hostname", "sethostname(2)"))?;
     // Step 5.
     if plan.network == Network::None {
         let step = "bring the loopback interface up";
@@ -133,11 +123,11 @@ fn run(control: &Control) -> Result<i32, NativeError> {
         .collect();
     control
         .send(&Message::TreeReady, &descriptors)
-        .map_err(system("report to the supervisor"))?;
+        .map_err(on_step("report to the supervisor"))?;
     drop(descriptors);
     match control
         .receive()
-        .map_err(system("hear from the supervisor"))?
+        .map_err(on_step("hear from the supervisor"))?
     {
         Some((Message::Go, _)) => {}
         _ => return Ok(FAILED),
@@ -145,17 +135,17 @@ fn run(control: &Control) -> Result<i32, NativeError> {
     // Step 8.
     confine::confine(&plan.hardening, plan.streams)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(system_call("close pid 1's memory to others", "prctl(2)"))?;
+        .map_err(on_step_call("close pid 1's memory to others", "prctl(2)"))?;
     let signals = SignalSet::all();
     signals
         .block_only_these()
-        .map_err(system("block signals"))?;
-    let signals = signals.descriptor().map_err(system("wait for signals"))?;
+        .map_err(on_step("block signals"))?;
+    let signals = signals.descriptor().map_err(on_step("wait for signals"))?;
     // Step 9. The agent inherits the filter; a narrower one is added in the agent alone.
     seccomp::compile(&SeccompProfile::Default).install()?;
     // Step 10.
     let slave = terminal.map(|terminal| terminal.slave);
-    let agent = match fork().map_err(system("fork the agent"))? {
+    let agent = match fork().map_err(on_step("fork the agent"))? {
         None => exit_now(become_agent(control, &plan, slave)),
         Some(pid) => pid,
     };
@@ -173,10 +163,10 @@ fn run(control: &Control) -> Result<i32, NativeError> {
 
 /// Waits for the plan; `None` when the supervisor gave the run up before it made one.
 fn receive_plan(control: &Control) -> Result<Option<Plan>, NativeError> {
-    let broken = |errno| system("read the plan")(SysError::new("read(2)", "the plan", errno));
+    let broken = |errno| on_step("read the plan")(SysError::new("read(2)", "the plan", errno));
     let Some((message, mut descriptors)) = control
         .receive()
-        .map_err(system("hear from the supervisor"))?
+        .map_err(on_step("hear from the supervisor"))?
     else {
         return Ok(None);
     };
@@ -196,10 +186,10 @@ fn receive_plan(control: &Control) -> Result<Option<Plan>, NativeError> {
 /// Replaces pid 1's standard streams: the agent alone holds the caller's pipes.
 fn close_standard_streams() -> Result<(), NativeError> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(system_call("open /dev/null", "openat(2)"))?;
+        .map_err(on_step_call("open /dev/null", "openat(2)"))?;
     for number in 0..3 {
         place_descriptor(null.as_fd(), number)
-            .map_err(system("close the standard streams of pid 1"))?;
+            .map_err(on_step("close the standard streams of pid 1"))?;
     }
     Ok(())
 }
@@ -216,17 +206,17 @@ impl Terminal {
         let step = "open a terminal in the sandbox";
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let master = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty())
-            .map_err(system_call(step, "openat(2)"))?;
-        rustix::pty::unlockpt(&master).map_err(system_call(step, "unlockpt(3)"))?;
+            .map_err(on_step_call(step, "openat(2)"))?;
+        rustix::pty::unlockpt(&master).map_err(on_step_call(step, "unlockpt(3)"))?;
         let slave = rustix::pty::ioctl_tiocgptpeer(
             &master,
             rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY,
         )
-        .map_err(system_call(step, "ioctl(2) TIOCGPTPEER"))?;
+        .map_err(on_step_call(step, "ioctl(2) TIOCGPTPEER"))?;
         rustix::io::fcntl_setfd(&slave, rustix::io::FdFlags::CLOEXEC)
-            .map_err(system_call(step, "fcntl(2)"))?;
+            .map_err(on_step_call(step, "fcntl(2)"))?;
         rustix::process::ioctl_tiocsctty(&slave)
-            .map_err(system_call(step, "ioctl(2) TIOCSCTTY"))?;
+            .map_err(on_step_call(step, "ioctl(2) TIOCSCTTY"))?;
         Ok(Self { master, slave })
     }
 }
@@ -264,18 +254,18 @@ fn become_agent(control: &Control, plan: &Plan, slave: Option<OwnedFd>) -> i32 {
 /// Does everything up to the exec; `Ok` carries the error of the exec itself.
 fn prepare_agent(plan: &Plan, slave: Option<&OwnedFd>) -> Result<SysError, NativeError> {
     rustix::process::setpgid(None, None)
-        .map_err(system_call("start a process group", "setpgid(2)"))?;
+        .map_err(on_step_call("start a process group", "setpgid(2)"))?;
     if let Some(slave) = slave {
         // A process of the background that takes the terminal gets SIGTTOU unless it is blocked, which it is here.
         rustix::termios::tcsetpgrp(slave, rustix::process::getpgrp())
-            .map_err(system_call("take the terminal", "tcsetpgrp(3)"))?;
+            .map_err(on_step_call("take the terminal", "tcsetpgrp(3)"))?;
         let streams = [
             plan.streams.stdin_terminal,
             plan.streams.stdout_terminal,
             plan.streams.stderr_terminal,
         ];
         for (number, _) in (0..).zip(streams).filter(|(_, terminal)| *terminal) {
-            place_descriptor(slave.as_fd(), number).map_err(system("connect the terminal"))?;
+            place_descriptor(slave.as_fd(), number).map_err(on_step("connect the terminal"))?;
         }
     }
     rustix::process::chdir(plan.cwd.as_path()).map_err(|errno| NativeError::Tree {
@@ -299,11 +289,11 @@ fn prepare_agent(plan: &Plan, slave: Option<&OwnedFd>) -> Result<SysError, Nativ
         })
         .collect::<Result<Vec<_>, _>>()?;
     let candidates = candidates(plan)?;
-    close_on_exec_from(3).map_err(system("close descriptors"))?;
+    close_on_exec_from(3).map_err(on_step("close descriptors"))?;
     restore_default_broken_pipe();
     SignalSet::none()
         .block_only_these()
-        .map_err(system("unblock signals"))?;
+        .map_err(on_step("unblock signals"))?;
     if plan.hardening.seccomp != SeccompProfile::Default {
         seccomp::compile(&plan.hardening.seccomp).install()?;
     }
@@ -376,12 +366,12 @@ impl Reaper<'_> {
             }
             match poll(&mut events, None) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(system_call("wait for events", "poll(2)")(errno)),
+                Err(errno) => return Err(on_step_call("wait for events", "poll(2)")(errno)),
             }
             let spoken = events
                 .get(1)
                 .is_some_and(|event| !event.revents().is_empty());
-            while let Some(number) = signals.next().map_err(system("take a signal"))? {
+            while let Some(number) = signals.next().map_err(on_step("take a signal"))? {
                 match Signal::from_named_raw(number) {
                     Some(Signal::CHILD) => {
                         if let Some(code) = self.reap()? {
@@ -413,7 +403,7 @@ impl Reaper<'_> {
                 Ok(Some(_)) => {}
                 Ok(None) | Err(Errno::CHILD) => return Ok(None),
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(system_call("reap", "wait4(2)")(errno)),
+                Err(errno) => return Err(on_step_call("reap", "wait4(2)")(errno)),
             }
         }
     }

@@ -19,6 +19,7 @@ use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::error::NativeError;
+use crate::error::{on_step, on_step_call};
 use crate::protocol::{Control, Message};
 use crate::stage::{CONTROL_DESCRIPTOR, STAGE_NAME};
 
@@ -43,22 +44,11 @@ pub(crate) struct Stage {
     gid: u32,
 }
 
-fn failed(step: &'static str, call: &'static str) -> impl FnOnce(Errno) -> NativeError {
-    move |errno| NativeError::Supervisor {
-        step,
-        source: SysError::new(call, "", errno),
-    }
-}
-
-fn failed_call(step: &'static str) -> impl FnOnce(SysError) -> NativeError {
-    move |source| NativeError::Supervisor { step, source }
-}
-
 impl Stage {
     /// Prepares the start while still in the supervisor.
     pub(crate) fn new(control: Control, uid: u32, gid: u32) -> Result<Self, NativeError> {
         let program = rustix::fs::readlinkat(CWD, "/proc/self/exe", Vec::new())
-            .map_err(failed("find rcc's own program", "readlinkat(2)"))?;
+            .map_err(on_step_call("find rcc's own program", "readlinkat(2)"))?;
         Ok(Self {
             control,
             helper: None,
@@ -94,10 +84,11 @@ impl Stage {
     }
 
     fn try_execute(&self) -> Result<SysError, NativeError> {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-            .map_err(failed("tie pid 1's life to the supervisor", "prctl(2)"))?;
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(
+            on_step_call("tie pid 1's life to the supervisor", "prctl(2)"),
+        )?;
         self.map_own_identity()?;
-        enter_new_network_namespace().map_err(failed_call("make the agent's network namespace"))?;
+        enter_new_network_namespace().map_err(on_step("make the agent's network namespace"))?;
         if let Some(helper) = &self.helper {
             let step = "hand the agent's network namespace to the helper";
             let namespace = rustix::fs::open(
@@ -105,21 +96,21 @@ impl Stage {
                 OFlags::RDONLY | OFlags::CLOEXEC,
                 Mode::empty(),
             )
-            .map_err(failed(step, "openat(2)"))?;
+            .map_err(on_step_call(step, "openat(2)"))?;
             helper
                 .send(&Message::AgentNamespace, &[namespace.as_fd()])
-                .map_err(failed_call(step))?;
+                .map_err(on_step(step))?;
         }
         let program = self.sealed_program()?;
         keep_capabilities_over_exec()?;
         // The control connection's number may be the program's: move the program out of the way first.
         let program = rustix::io::fcntl_dupfd_cloexec(&program, CONTROL_DESCRIPTOR + 1)
-            .map_err(failed("move a descriptor", "fcntl(2)"))?;
-        close_on_exec_from(3).map_err(failed_call("close descriptors"))?;
+            .map_err(on_step_call("move a descriptor", "fcntl(2)"))?;
+        close_on_exec_from(3).map_err(on_step("close descriptors"))?;
         place_descriptor(self.control.as_fd(), CONTROL_DESCRIPTOR)
-            .map_err(failed_call("hand the control connection over"))?;
+            .map_err(on_step("hand the control connection over"))?;
         let name = CString::new(STAGE_NAME)
-            .map_err(|_| failed("name pid 1", "execveat(2)")(Errno::INVAL))?;
+            .map_err(|_| on_step_call("name pid 1", "execveat(2)")(Errno::INVAL))?;
         Ok(execute_descriptor(program.as_fd(), &[name], &[]))
     }
 
@@ -129,11 +120,12 @@ impl Stage {
         let step = "seal rcc's own program";
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         if let Ok(mount) = open_tree(CWD, self.program.as_c_str(), flags) {
-            let running = rustix::fs::stat("/proc/self/exe").map_err(failed(step, "stat(2)"))?;
-            let found = rustix::fs::fstat(&mount).map_err(failed(step, "fstat(2)"))?;
+            let running =
+                rustix::fs::stat("/proc/self/exe").map_err(on_step_call(step, "stat(2)"))?;
+            let found = rustix::fs::fstat(&mount).map_err(on_step_call(step, "fstat(2)"))?;
             if (running.st_dev, running.st_ino) == (found.st_dev, found.st_ino) {
                 set_mount_attributes(mount.as_fd(), MountAttributes::READ_ONLY, Depth::One)
-                    .map_err(failed_call(step))?;
+                    .map_err(on_step(step))?;
                 return Ok(mount);
             }
         }
@@ -142,22 +134,22 @@ impl Stage {
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         )
-        .map_err(failed(step, "openat(2)"))?;
+        .map_err(on_step_call(step, "openat(2)"))?;
         let copy = rustix::fs::memfd_create("rcc", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-            .map_err(failed(step, "memfd_create(2)"))?;
+            .map_err(on_step_call(step, "memfd_create(2)"))?;
         std::io::copy(
             &mut std::fs::File::from(running),
             &mut std::fs::File::from(
                 copy.try_clone()
-                    .map_err(|_| failed(step, "dup(2)")(Errno::MFILE))?,
+                    .map_err(|_| on_step_call(step, "dup(2)")(Errno::MFILE))?,
             ),
         )
-        .map_err(|_| failed(step, "write(2)")(Errno::IO))?;
+        .map_err(|_| on_step_call(step, "write(2)")(Errno::IO))?;
         rustix::fs::fcntl_add_seals(
             &copy,
             SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
         )
-        .map_err(failed(step, "fcntl(2)"))?;
+        .map_err(on_step_call(step, "fcntl(2)"))?;
         Ok(copy)
     }
 }
@@ -172,8 +164,8 @@ fn map_identity(uid: u32, gid: u32) -> Result<(), NativeError> {
         ("/proc/self/gid_map", format!("{gid} {gid} 1")),
     ] {
         let file = rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(failed(step, "openat(2)"))?;
-        rustix::io::write(&file, text.as_bytes()).map_err(failed(step, "write(2)"))?;
+            .map_err(on_step_call(step, "openat(2)"))?;
+        rustix::io::write(&file, text.as_bytes()).map_err(on_step_call(step, "write(2)"))?;
     }
     Ok(())
 }
@@ -188,10 +180,10 @@ fn keep_capabilities_over_exec() -> Result<(), NativeError> {
         permitted: needed,
         inheritable: needed,
     };
-    rustix::thread::set_capabilities(None, sets).map_err(failed(step, "capset(2)"))?;
+    rustix::thread::set_capabilities(None, sets).map_err(on_step_call(step, "capset(2)"))?;
     for capability in needed.iter() {
         rustix::thread::configure_capability_in_ambient_set(capability, true)
-            .map_err(failed(step, "prctl(2)"))?;
+            .map_err(on_step_call(step, "prctl(2)"))?;
     }
     Ok(())
 }
