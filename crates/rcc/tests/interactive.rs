@@ -197,17 +197,23 @@ impl<'w> Screen<'w> {
     fn process(&self, name: &str) -> Option<(u32, char)> {
         let all = self.place.world.processes();
         let is_init = |process: &Process| process.command_line == "rcc-init";
+        let inits: Vec<u32> = all
+            .iter()
+            .filter(|one| is_init(one))
+            .map(|one| one.pid)
+            .collect();
         let found: Vec<_> = all
             .iter()
             // Those that are about to end have no command line any more.
             .filter(|process| process.state != 'Z' && !process.command_line.is_empty())
             .filter(|process| match name {
                 "rcc-init" => is_init(process),
+                // A child that the agent forks has its command line until it executes another program.
                 "claude" => {
                     process
                         .command_line
                         .ends_with("--dangerously-skip-permissions")
-                        && process.name != "rcc"
+                        && inits.contains(&process.parent)
                 }
                 _ => process.name == name && !is_init(process),
             })
