@@ -69,7 +69,7 @@ pub(crate) struct RunFlags {
     /// Allow the hosts listed in FILE (one rule a line, or the YAML whitelist) and no others
     #[arg(short = 'a', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) allow_hosts: Vec<PathBuf>,
-    /// Allow a host: NAME, *.NAME, ADDRESS or CIDR, with :PORT or :PORT,PORT (default 80,443) and /udp
+    /// Allow a host: NAME, *.NAME, ADDRESS or CIDR, with :PORT or :PORT,PORT (default 80,443), /udp and /raw
     #[arg(long, value_name = "RULE")]
     pub(crate) allow: Vec<OsString>,
     /// Refuse a host; wins over every --allow

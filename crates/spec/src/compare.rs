@@ -9,7 +9,7 @@ use crate::address::{lies_in_plain_public, special_ranges_v4};
 use crate::network::{NetworkMode, NetworkPolicy};
 use crate::path::{PathBase, PathSpec};
 use crate::policy::{Policy, SeccompChoice};
-use crate::ports::{Ports, Protocol};
+use crate::ports::{Checks, Ports, Protocol};
 use crate::rule::{Effect, Rule, Target};
 use crate::text::shorten;
 
@@ -164,16 +164,25 @@ fn compare_networks(wider: &mut Vec<String>, new: &NetworkPolicy, old: &NetworkP
         NetworkMode::Allowlist | NetworkMode::Internet => (&old.allow, &old.deny),
     };
     for rule in &new.allow {
-        let open_anyway = old.mode == NetworkMode::Internet && is_open_in_internet(&rule.target);
-        if !open_anyway && !is_covered(rule, old_allow, allows_all_of) {
-            wider.push(
-                Rule {
-                    effect: Effect::Allow,
-                    ..rule.clone()
-                }
-                .sentence(),
-            );
+        let is_open = |rule: &Rule| {
+            let open_anyway =
+                old.mode == NetworkMode::Internet && is_open_in_internet(&rule.target);
+            let open_anyway = open_anyway && rule.checks == Checks::ByName;
+            open_anyway || is_covered(rule, old_allow, allows_all_of)
+        };
+        let rule = Rule {
+            effect: Effect::Allow,
+            ..rule.clone()
+        };
+        if is_open(&rule) {
+            continue;
         }
+        let checked = rule.clone().with_checks(Checks::ByName);
+        wider.push(if is_open(&checked) {
+            format!("{} with TLS and HTTP no longer checked", checked.sentence())
+        } else {
+            rule.sentence()
+        });
     }
     for rule in old_deny {
         if !is_covered(rule, &new.deny, contains) {
@@ -195,14 +204,16 @@ fn is_open_in_internet(target: &Target) -> bool {
     }
 }
 
-/// Tells whether the rules whose targets contain this one's cover all its ports over each of its transports.
+/// Tells whether the rules whose targets contain this one's cover all its ports over each of its transports, as freely.
 fn is_covered(rule: &Rule, by: &[Rule], contains: fn(&Target, &Target) -> bool) -> bool {
     [Protocol::Tcp, Protocol::Udp]
         .into_iter()
         .filter(|&protocol| rule.transport.includes(protocol))
         .all(|protocol| {
             let wider = by.iter().filter(|wider| {
-                wider.transport.includes(protocol) && contains(&wider.target, &rule.target)
+                wider.transport.includes(protocol)
+                    && wider.checks >= rule.checks
+                    && contains(&wider.target, &rule.target)
             });
             let ports = wider.fold(Ports::NONE, |ports, wider| ports.union(&wider.ports));
             rule.ports.without(&ports).is_empty()

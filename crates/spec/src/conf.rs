@@ -6,6 +6,7 @@
 //! # comment
 //! example.com            # ports 80 and 443
 //! *.example.org:443
+//! example.net:8080/raw   # what is said there is not checked
 //! !bad.example.org       # deny, every port
 //! deny 203.0.113.0/24
 //! ```

@@ -49,7 +49,7 @@ pub use policy::{
     AgentPolicy, DEFAULT_TMP_SIZE, EnvPolicy, EnvSetting, FilesPolicy, HardeningPolicy, Policy,
     PolicyLayer, ResourcesPolicy, SeccompChoice,
 };
-pub use ports::{PortRange, Ports, PortsError, Protocol, Transport};
+pub use ports::{Checks, PortRange, Ports, PortsError, Protocol, Transport};
 pub use preset::{AgentPreset, PathKind, StatePath};
 pub use protected::{PROTECTED_NAMES, ProtectedClass, ProtectedName, ProtectedPlace};
 pub use rule::{Effect, Rule, RuleError, Target};

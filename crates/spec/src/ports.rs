@@ -52,6 +52,19 @@ impl Transport {
     }
 }
 
+/// How closely what is said on a connection is held to the name that the connection is for.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Checks {
+    /// TLS and plain HTTP must be for that name.
+    #[default]
+    ByName,
+    /// Anything may be said; the suffix `/raw`.
+    Raw,
+}
+
 /// An inclusive range of ports, `first <= last`, never containing 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange {

@@ -1,4 +1,4 @@
-//! One line of policy: a target, ports, a transport, and where it was written.
+//! One line of policy: a target, ports, a transport, how closely it is checked, and where it was written.
 //!
 //! Must not resolve names, and must not guess: a text with two readings is refused.
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{HostError, HostName};
 use crate::origin::Origin;
-use crate::ports::{Ports, PortsError, Protocol, Transport};
+use crate::ports::{Checks, Ports, PortsError, Protocol, Transport};
 use crate::text::shorten;
 
 /// What a rule speaks of.
@@ -113,6 +113,9 @@ pub struct Rule {
     pub ports: Ports,
     /// Over which transports.
     pub transport: Transport,
+    /// How closely what is said there is held to the name; meaningless in a deny rule.
+    #[serde(default)]
+    pub checks: Checks,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -185,6 +188,12 @@ pub enum RuleError {
         /// The rule, escaped.
         rule: String,
     },
+    /// A deny rule that ends in `/raw`.
+    #[error("rule `{rule}` denies; `/raw` is only for rules that allow")]
+    RawDeny {
+        /// The rule, escaped.
+        rule: String,
+    },
     /// The ports are wrong.
     #[error("rule `{rule}` has wrong ports")]
     Ports {
@@ -200,7 +209,8 @@ impl Rule {
     /// Parses an allow rule; without ports it means 80 and 443, without suffix TCP.
     ///
     /// Forms: `host`, `host:80,443`, `host:8000-8100`, `host:*`, `*.host`, `ip`, `[v6]:port`, `net/prefix`,
-    /// `net/prefix:ports`, `[v6net/prefix]:ports`, each with an optional `/tcp`, `/udp` or `/any` at the end.
+    /// `net/prefix:ports`, `[v6net/prefix]:ports`, each with an optional `/tcp`, `/udp` or `/any` behind it, and for an allow
+    /// rule an optional `/raw` at the very end.
     ///
     /// # Errors
     /// Says which part of the rule is wrong; see [`RuleError`].
@@ -222,7 +232,16 @@ impl Rule {
     /// As [`Rule::parse`].
     pub fn parse_as(effect: Effect, text: &str, origin: Origin) -> Result<Self, RuleError> {
         check_shape(text)?;
-        let (rest, transport) = split_transport(text);
+        let (rest, checks) = match text.strip_suffix("/raw") {
+            Some(_) if effect == Effect::Deny => {
+                return Err(RuleError::RawDeny {
+                    rule: shorten(text, 80),
+                });
+            }
+            Some(rest) => (rest, Checks::Raw),
+            None => (text, Checks::ByName),
+        };
+        let (rest, transport) = split_transport(rest);
         let (target, ports) = split_ports(text, rest)?;
         let ports = match ports {
             Some(ports) => Some(Ports::parse(ports).map_err(|source| RuleError::Ports {
@@ -231,16 +250,12 @@ impl Rule {
             })?),
             None => None,
         };
-        Ok(Self::new(
-            effect,
-            Target::parse(target)?,
-            ports,
-            transport,
-            origin,
-        ))
+        Ok(Self::new(effect, Target::parse(target)?, ports, transport, origin).with_checks(checks))
     }
 
     /// Joins parts into a rule; a part left out means what it means in [`Rule::parse`] or [`Rule::parse_deny`].
+    ///
+    /// What is said is held to the name, see [`Rule::with_checks`].
     #[must_use]
     pub fn new(
         effect: Effect,
@@ -254,8 +269,15 @@ impl Rule {
             target,
             ports: ports.unwrap_or_else(|| default_ports(effect)),
             transport: transport.unwrap_or_else(|| default_transport(effect)),
+            checks: Checks::ByName,
             origin,
         }
+    }
+
+    /// The same rule with other checks.
+    #[must_use]
+    pub fn with_checks(self, checks: Checks) -> Self {
+        Self { checks, ..self }
     }
 
     /// Tells whether the rule covers a connection to this name.
@@ -395,13 +417,16 @@ impl fmt::Display for Rule {
             (false, true) => write!(f, "{}:{}", self.target, self.ports)?,
             (_, false) => self.target.fmt(f)?,
         }
-        if self.transport == default_transport(self.effect) {
-            return Ok(());
+        if self.transport != default_transport(self.effect) {
+            f.write_str(match self.transport {
+                Transport::Tcp => "/tcp",
+                Transport::Udp => "/udp",
+                Transport::Any => "/any",
+            })?;
         }
-        match self.transport {
-            Transport::Tcp => f.write_str("/tcp"),
-            Transport::Udp => f.write_str("/udp"),
-            Transport::Any => f.write_str("/any"),
+        match self.checks {
+            Checks::ByName => Ok(()),
+            Checks::Raw => f.write_str("/raw"),
         }
     }
 }

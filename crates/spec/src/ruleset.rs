@@ -9,7 +9,8 @@
 //! 6. Mode `internet`: yes.
 //! 7. Otherwise no.
 //!
-//! Of several rules that lead to the same answer, the verdict names the closest one, of equally close ones the first.
+//! Of several rules that lead to the same answer, the verdict names the closest one, of equally close ones the first. What is said on
+//! a connection goes unchecked if any rule that allows it says so.
 
 use std::net::IpAddr;
 
@@ -18,7 +19,7 @@ use ipnet::IpNet;
 use crate::address::{AddressClass, Classified, canonical_address, classify, embedded_v4};
 use crate::host::HostName;
 use crate::network::{NetworkMode, NetworkPolicy};
-use crate::ports::{Ports, Protocol};
+use crate::ports::{Checks, Ports, Protocol};
 use crate::rule::{Effect, Target};
 use crate::verdict::{Reason, RuleText, Verdict};
 
@@ -84,18 +85,24 @@ impl RuleSet {
             return verdict;
         }
         let (mut deny, mut allow, mut elsewhere) = (None, None, None);
+        let mut checks = Checks::ByName;
         self.names.visit(name, |found| {
             let covers = self.tables.covers(found.record, port, protocol);
             match (found.record.effect, covers) {
                 (Effect::Deny, true) => keep_closest(&mut deny, found),
                 (Effect::Deny, false) => {}
-                (Effect::Allow, true) => keep_closest(&mut allow, found),
+                (Effect::Allow, true) => {
+                    checks = checks.max(found.record.checks);
+                    keep_closest(&mut allow, found);
+                }
                 (Effect::Allow, false) => keep_closest(&mut elsewhere, found),
             }
         });
         match (deny, allow, elsewhere) {
             (Some(rule), _, _) => Verdict::deny_by(Reason::DenyRule, self.text_of_name(&rule)),
-            (None, Some(rule), _) => Verdict::allow_by(self.text_of_name(&rule)),
+            (None, Some(rule), _) => {
+                Verdict::allow_by(self.text_of_name(&rule)).with_checks(checks)
+            }
             (None, None, _) if self.mode == NetworkMode::Internet => Verdict::allow(),
             (None, None, Some(rule)) => {
                 Verdict::deny_by(Reason::PortNotAllowed, self.text_of_name(&rule))
@@ -139,7 +146,7 @@ impl RuleSet {
             Err(verdict) => return verdict,
         };
         if let Some(rule) = found.naming {
-            return Verdict::allow_by(self.text_of_network(&rule));
+            return Verdict::allow_by(self.text_of_network(&rule)).with_checks(found.checks);
         }
         match (found.class.reason(), found.elsewhere) {
             (Some(reason), _) => Verdict::deny(reason),
@@ -156,7 +163,7 @@ impl RuleSet {
     /// `named_by` is the verdict of [`RuleSet::decide_name`] or [`RuleSet::decide_address`]; `host_addresses` are the
     /// addresses of all interfaces of the host at this moment. A special address needs an allow rule that names it or
     /// its network; an address of the host needs a rule for exactly this address; the machine itself, by loopback or
-    /// unspecified address, and multicast are never reached.
+    /// unspecified address, and multicast are never reached. How closely the connection is checked stays as `named_by` says.
     #[must_use]
     pub fn check_resolved(
         &self,
@@ -182,14 +189,16 @@ impl RuleSet {
         if is_mine(address) || embedded(address).is_some_and(is_mine) {
             return match found.naming {
                 Some(rule) if rule.network == IpNet::from(address) => {
-                    Verdict::allow_by(self.text_of_network(&rule))
+                    Verdict::allow_by(self.text_of_network(&rule)).with_checks(named_by.checks)
                 }
                 _ => Verdict::deny(Reason::HostAddress),
             };
         }
         match (found.class.reason(), found.naming) {
             (None, _) => named_by.clone(),
-            (Some(_), Some(rule)) => Verdict::allow_by(self.text_of_network(&rule)),
+            (Some(_), Some(rule)) => {
+                Verdict::allow_by(self.text_of_network(&rule)).with_checks(named_by.checks)
+            }
             (Some(reason), None) => Verdict::deny(reason),
         }
     }
@@ -238,6 +247,7 @@ impl RuleSet {
             return Err(Verdict::deny(reason));
         }
         let (mut deny, mut naming, mut elsewhere) = (None, None, None);
+        let mut checks = Checks::ByName;
         self.networks.visit(address, |found| {
             let covers = self.tables.covers(found.record, port, protocol);
             // A rule speaks of a special address only if its network lies inside the special range: `0.0.0.0/0` does
@@ -246,7 +256,10 @@ impl RuleSet {
                 class == AddressClass::Public || found.network.prefix_len() >= range.prefix_len();
             match (found.record.effect, covers) {
                 (Effect::Deny, true) => keep_narrowest(&mut deny, found),
-                (Effect::Allow, true) if on_purpose => keep_narrowest(&mut naming, found),
+                (Effect::Allow, true) if on_purpose => {
+                    checks = checks.max(found.record.checks);
+                    keep_narrowest(&mut naming, found);
+                }
                 (Effect::Allow, false) => keep_narrowest(&mut elsewhere, found),
                 _ => {}
             }
@@ -269,6 +282,7 @@ impl RuleSet {
             None => Ok(Found {
                 class,
                 naming,
+                checks,
                 elsewhere,
             }),
         }
@@ -288,6 +302,8 @@ struct Found {
     class: AddressClass,
     /// Names the address, port and protocol.
     naming: Option<NetworkMatch>,
+    /// How closely the rules that do so want it checked.
+    checks: Checks,
     /// Names the address, but on other ports.
     elsewhere: Option<NetworkMatch>,
 }

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use crate::{
-    Effect, HostName, NetworkMode, NetworkPolicy, Origin, PortRange, Ports, Protocol, Rule, Target,
-    Transport, canonical_address,
+    Checks, Effect, HostName, NetworkMode, NetworkPolicy, Origin, PortRange, Ports, Protocol, Rule,
+    Target, Transport, canonical_address,
 };
 
 pub(crate) fn any_name() -> impl Strategy<Value = String> {
@@ -85,9 +85,23 @@ pub(crate) fn any_transport() -> impl Strategy<Value = Option<Transport>> {
     ]
 }
 
+/// A deny rule has no other checks than the default.
+pub(crate) fn any_checks(effect: Effect) -> BoxedStrategy<Checks> {
+    match effect {
+        Effect::Allow => prop_oneof![2 => Just(Checks::ByName), 1 => Just(Checks::Raw)].boxed(),
+        Effect::Deny => Just(Checks::ByName).boxed(),
+    }
+}
+
 pub(crate) fn any_rule(effect: Effect) -> impl Strategy<Value = Rule> {
-    (any_target(), any_ports(), any_transport(), 0usize..100).prop_map(
-        move |(target, ports, transport, line)| {
+    (
+        any_target(),
+        any_ports(),
+        any_transport(),
+        any_checks(effect),
+        0usize..100,
+    )
+        .prop_map(move |(target, ports, transport, checks, line)| {
             Rule::new(
                 effect,
                 target,
@@ -95,8 +109,8 @@ pub(crate) fn any_rule(effect: Effect) -> impl Strategy<Value = Rule> {
                 transport,
                 Origin::file("hosts.conf", line),
             )
-        },
-    )
+            .with_checks(checks)
+        })
 }
 
 pub(crate) fn any_policy() -> impl Strategy<Value = NetworkPolicy> {

@@ -4,7 +4,7 @@
 
 use crate::network::NetworkMode;
 use crate::policy::{Policy, SeccompChoice};
-use crate::ports::{Ports, Transport};
+use crate::ports::{Checks, Ports, Transport};
 use crate::rule::{Effect, Rule, Target};
 use crate::text::shorten;
 
@@ -124,7 +124,14 @@ impl Rule {
             (Transport::Udp, _) => " over UDP",
             (Transport::Any, Effect::Allow) => " over TCP and UDP",
         };
-        format!("{verb} {target} {}{transport}", ports_in_words(&self.ports))
+        let checks = match self.checks {
+            Checks::ByName => "",
+            Checks::Raw => " with TLS and HTTP unchecked",
+        };
+        format!(
+            "{verb} {target} {}{transport}{checks}",
+            ports_in_words(&self.ports)
+        )
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::origin::Origin;
+use crate::ports::Checks;
 use crate::rule::Rule;
 
 /// Why something is refused. The code is stable: scripts and the audit log rely on it.
@@ -180,6 +181,9 @@ pub struct Verdict {
     pub decision: Decision,
     /// The rule that decided; none when the mode or the address class did.
     pub rule: Option<RuleText>,
+    /// How closely an allowed connection is held to its name: not at all if any rule that covers it says so.
+    #[serde(default)]
+    pub checks: Checks,
 }
 
 impl Verdict {
@@ -189,6 +193,7 @@ impl Verdict {
         Self {
             decision: Decision::Allow,
             rule: None,
+            checks: Checks::ByName,
         }
     }
 
@@ -198,6 +203,7 @@ impl Verdict {
         Self {
             decision: Decision::Allow,
             rule: Some(rule),
+            checks: Checks::ByName,
         }
     }
 
@@ -207,6 +213,7 @@ impl Verdict {
         Self {
             decision: Decision::Deny(reason),
             rule: None,
+            checks: Checks::ByName,
         }
     }
 
@@ -216,7 +223,14 @@ impl Verdict {
         Self {
             decision: Decision::Deny(reason),
             rule: Some(rule),
+            checks: Checks::ByName,
         }
+    }
+
+    /// The same verdict with other checks.
+    #[must_use]
+    pub fn with_checks(self, checks: Checks) -> Self {
+        Self { checks, ..self }
     }
 
     /// Tells whether the answer is yes.

@@ -10,6 +10,8 @@
 //!     ports: [443, 8000-8100]
 //!   - ip: 203.0.113.0/24
 //!     ports: [22]
+//!   - host: example.net
+//!     raw: true
 //! ```
 //!
 //! Must not build a document: the events of the parser are read as they come, so an alias is refused before it could
@@ -24,7 +26,7 @@ use crate::conf::RuleFile;
 use crate::error::{PolicyError, Position, Problem, nearest};
 use crate::network::NetworkMode;
 use crate::origin::{SourceName, Sourced};
-use crate::ports::{Ports, Transport};
+use crate::ports::{Checks, Ports, Transport};
 use crate::rule::{Effect, Rule, RuleError, Target};
 use crate::text::shorten;
 
@@ -33,7 +35,7 @@ const FILE_MAX_BYTES: usize = 16 << 20;
 
 const TOP: &[&str] = &["version", "defaults", "whitelist"];
 const DEFAULTS: &[&str] = &["block_rfc1918", "allow_public"];
-const ENTRY: &[&str] = &["host", "ip", "ports"];
+const ENTRY: &[&str] = &["host", "ip", "ports", "raw"];
 
 /// Parses a YAML whitelist, version 1.
 ///
@@ -273,23 +275,7 @@ impl Reader<'_> {
         }
         let mut keys = Keys::new("defaults", DEFAULTS);
         while let Some(key) = self.key(&mut keys)? {
-            let value = match self.next()? {
-                Node::Scalar {
-                    text,
-                    quoted: false,
-                } if text == "true" => true,
-                Node::Scalar {
-                    text,
-                    quoted: false,
-                } if text == "false" => false,
-                other => {
-                    return Err(self.wrong_type(
-                        &format!("defaults.{key}"),
-                        &other,
-                        "true or false",
-                    ));
-                }
-            };
+            let value = self.truth(&format!("defaults.{key}"))?;
             let value = Some((value, self.at.0));
             match key {
                 "block_rfc1918" => defaults.block_rfc1918 = value,
@@ -297,6 +283,20 @@ impl Reader<'_> {
             }
         }
         Ok(defaults)
+    }
+
+    fn truth(&mut self, key: &str) -> Result<bool, PolicyError> {
+        match self.next()? {
+            Node::Scalar {
+                text,
+                quoted: false,
+            } if text == "true" => Ok(true),
+            Node::Scalar {
+                text,
+                quoted: false,
+            } if text == "false" => Ok(false),
+            other => Err(self.wrong_type(key, &other, "true or false")),
+        }
     }
 
     fn entries(&mut self, file: &mut RuleFile) -> Result<(), PolicyError> {
@@ -322,10 +322,12 @@ impl Reader<'_> {
     fn entry(&mut self) -> Result<Rule, PolicyError> {
         let start = self.at;
         let mut keys = Keys::new("whitelist", ENTRY);
-        let (mut target, mut ports) = (None, None);
+        let (mut target, mut ports, mut checks) = (None, None, Checks::ByName);
         while let Some(key) = self.key(&mut keys)? {
             match key {
                 "ports" => ports = Some(self.ports()?),
+                "raw" if self.truth("whitelist.raw")? => checks = Checks::Raw,
+                "raw" => {}
                 _ if target.is_some() => {
                     return Err(self.fault(Problem::Exclusive {
                         one: "host",
@@ -348,7 +350,8 @@ impl Reader<'_> {
             ports,
             None,
             self.source.line(start.0),
-        ))
+        )
+        .with_checks(checks))
     }
 
     fn target(&mut self, key: &'static str) -> Result<Target, PolicyError> {

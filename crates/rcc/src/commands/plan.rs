@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::net::IpAddr;
 
-use rcc_spec::{Decision, HostName, NetworkMode, Protocol, RuleSet, Verdict};
+use rcc_spec::{Checks, Decision, HostName, NetworkMode, Protocol, RuleSet, Verdict};
 
 use crate::cli::PlanArgs;
 use crate::error::{CliError, Kind};
@@ -119,6 +119,10 @@ fn explain(
             "  then: the name is resolved on the host, and its address must be public and not the host's own,\n        \
              unless a rule names that address\n",
         );
+        text.push_str(match verdict.checks {
+            Checks::ByName => "  checked: TLS and plain HTTP must be for that name\n",
+            Checks::Raw => "  checked: nothing of what is said there (raw)\n",
+        });
     }
     text
 }

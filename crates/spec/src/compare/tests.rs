@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use crate::ruleset_strategies::{any_address, any_name, any_policy, any_port, any_protocol};
 use crate::{
-    Effect, HostName, LayerKind, Layers, NetworkMode, NetworkPolicy, Origin, Policy, Protocol,
-    Rule, RuleSet, SourceName, Target, canonical_address, merge, parse_toml,
+    Checks, Effect, HostName, LayerKind, Layers, NetworkMode, NetworkPolicy, Origin, Policy,
+    Protocol, Rule, RuleSet, SourceName, Target, canonical_address, merge, parse_toml,
 };
 
 fn policy(body: &str) -> Policy {
@@ -57,6 +57,13 @@ fn narrower_is_not_wider() {
         NOTHING
     );
     assert_eq!(network("allow = [\"example.com\"]", "allow = []"), NOTHING);
+    assert_eq!(
+        network(
+            "allow = [\"*.example.com/raw\"]",
+            "allow = [\"a.example.com\", \"b.example.com:80/raw\"]"
+        ),
+        NOTHING
+    );
     assert_eq!(
         network(
             "mode = \"internet\"",
@@ -137,6 +144,25 @@ fn every_way_to_be_wider_is_said() {
             "mode = \"internet\"\ndeny = [\"example.com:80\"]"
         ),
         ["reach example.com on every port over TCP and UDP, which was denied"]
+    );
+    assert_eq!(
+        network(
+            "allow = [\"*.example.com\"]",
+            "allow = [\"*.example.com\", \"a.example.com:80/raw\"]"
+        ),
+        ["reach a.example.com on port 80 with TLS and HTTP no longer checked"]
+    );
+    assert_eq!(
+        network("allow = []", "allow = [\"example.com:22/raw\"]"),
+        ["reach example.com on port 22 with TLS and HTTP unchecked"]
+    );
+    // Mode `internet` checks, too, where a deny rule could matter.
+    assert_eq!(
+        network(
+            "mode = \"internet\"",
+            "mode = \"internet\"\nallow = [\"*.example.com/raw\"]"
+        ),
+        ["reach every host below example.com on ports 80, 443 with TLS and HTTP no longer checked"]
     );
     // A narrow network can mean a special address, and a single address the host, where a wide one does not.
     assert_eq!(
@@ -280,6 +306,11 @@ proptest! {
             let (new, old) = (RuleSet::compile(&new), RuleSet::compile(&old));
             let name = HostName::parse(&name).unwrap();
             prop_assert!(!new.decide_name(&name, port, protocol).is_allow() || old.decide_name(&name, port, protocol).is_allow());
+            let is_raw = |set: &RuleSet| {
+                let verdict = set.decide_name(&name, port, protocol);
+                verdict.is_allow() && verdict.checks == Checks::Raw
+            };
+            prop_assert!(!is_raw(&new) || is_raw(&old));
             prop_assert!(!new.may_resolve(&name).is_allow() || old.may_resolve(&name).is_allow());
             // The whole way to a connection, as the gateway goes it: by name, and by address.
             let by_name = |set: &RuleSet| {
@@ -319,6 +350,33 @@ proptest! {
             };
             prop_assert!(!reaches(&new) || reaches(&old));
         }
+    }
+
+    /// One rule added to none, and its `raw` added to it: a widening is found exactly when a connection proves one.
+    #[test]
+    fn raw_is_a_widening_exactly_when_something_goes_unchecked(
+        old in any_name(), new in any_name(), name in any_name(), was_raw in any::<bool>(), is_raw in any::<bool>(), port in any_port()
+    ) {
+        let one = |target: &str, is_raw: bool| {
+            let text = format!("{target}:1-5{}", if is_raw { "/raw" } else { "" });
+            Rule::parse(&text, Origin::DEFAULT).unwrap()
+        };
+        let (old, new) = (one(&old, was_raw), one(&new, is_raw));
+        let policy = |rule: &Rule| NetworkPolicy { mode: NetworkMode::Allowlist, allow: vec![rule.clone()], deny: Vec::new() };
+        let widenings = with_network(&policy(&new)).widenings(&with_network(&policy(&old)));
+        let reaches = |rule: &Rule, name: &HostName, port: u16| {
+            let verdict = RuleSet::compile(&policy(rule)).decide_name(name, port, Protocol::Tcp);
+            (verdict.is_allow(), verdict.is_allow() && verdict.checks == Checks::Raw)
+        };
+        let is_wider = |name: &HostName, port: u16| {
+            let ((reached, unchecked), (had_reached, had_unchecked)) = (reaches(&new, name, port), reaches(&old, name, port));
+            (reached && !had_reached) || (unchecked && !had_unchecked)
+        };
+        // The rule's own name is the witness, if there is one at all.
+        let Target::Host(own) = &new.target else { unreachable!("a name") };
+        prop_assert!(own.is_localhost() || widenings.is_empty() != is_wider(own, 3));
+        let asked = HostName::parse(&name).unwrap();
+        prop_assert!(!widenings.is_empty() || !is_wider(&asked, port));
     }
 
     #[test]

@@ -17,7 +17,7 @@ fn shown(rules: &[Rule]) -> Vec<String> {
 
 #[test]
 fn reads_the_documented_forms() {
-    let text = "# comment\r\n\r\n  example.com  # web\r\n*.example.org:443\n!bad.example.org\n! 203.0.113.1\ndeny\t203.0.113.0/24\nallow [2001:db8::1]:22\nexample.net:53/udp";
+    let text = "# comment\r\n\r\n  example.com  # web\r\n*.example.org:443\n!bad.example.org\n! 203.0.113.1\ndeny\t203.0.113.0/24\nallow [2001:db8::1]:22\nexample.net:53/udp\nexample.net:22/raw";
     let file = parse(text).unwrap();
     assert_eq!(
         shown(&file.allow),
@@ -25,7 +25,8 @@ fn reads_the_documented_forms() {
             "example.com (hosts.conf:3)",
             "*.example.org:443 (hosts.conf:4)",
             "[2001:db8::1]:22 (hosts.conf:8)",
-            "example.net:53/udp (hosts.conf:9)"
+            "example.net:53/udp (hosts.conf:9)",
+            "example.net:22/raw (hosts.conf:10)"
         ]
     );
     assert_eq!(
@@ -49,6 +50,8 @@ fn names_the_bad_line() {
         "deny ",
         "!!example.com",
         "deny deny example.com",
+        "!example.com/raw",
+        "deny example.com:443/udp/raw",
         "example.com,example.org",
         "\u{a0}example.com",
         "example.com\0",

@@ -16,7 +16,14 @@ fn deny(text: &str) -> Result<Rule, RuleError> {
 
 /// Target, ports and transport as one text, whatever the rule displays as.
 fn parts(rule: &Rule) -> String {
-    format!("{} | {} | {:?}", rule.target, rule.ports, rule.transport)
+    let raw = match rule.checks {
+        Checks::ByName => "",
+        Checks::Raw => " | raw",
+    };
+    format!(
+        "{} | {} | {:?}{raw}",
+        rule.target, rule.ports, rule.transport
+    )
 }
 
 #[test]
@@ -32,6 +39,12 @@ fn every_form() {
         ("example.com:53/udp", "example.com | 53 | Udp"),
         ("example.com:53/tcp", "example.com | 53 | Tcp"),
         ("example.com:53/any", "example.com | 53 | Any"),
+        ("example.com/raw", "example.com | 80,443 | Tcp | raw"),
+        ("example.com:8080/raw", "example.com | 8080 | Tcp | raw"),
+        ("example.com:443/udp/raw", "example.com | 443 | Udp | raw"),
+        ("*.example.com:*/any/raw", "*.example.com | * | Any | raw"),
+        ("203.0.113.0/24/raw", "203.0.113.0/24 | 80,443 | Tcp | raw"),
+        ("[2001:db8::1]:22/raw", "2001:db8::1 | 22 | Tcp | raw"),
         ("*.example.com", "*.example.com | 80,443 | Tcp"),
         ("*.example.com:443", "*.example.com | 443 | Tcp"),
         ("203.0.113.1", "203.0.113.1 | 80,443 | Tcp"),
@@ -186,12 +199,36 @@ fn every_fault() {
             "example.com:443/sctp",
             "rule `example.com:443/sctp` has wrong ports",
         ),
+        (
+            "example.com:443/raw/udp",
+            "rule `example.com:443/raw/udp` has wrong ports",
+        ),
+        (
+            "example.com/raw/raw",
+            "`example.com/raw` is no network; networks look like `203.0.113.0/24`",
+        ),
+        (
+            "example.com:443/RAW",
+            "rule `example.com:443/RAW` has wrong ports",
+        ),
+        ("/raw", "`` names no host"),
     ] {
         match allow(text) {
             Ok(rule) => panic!("{text:?} was accepted as {rule}"),
             Err(error) => assert_eq!(error.to_string(), expected, "{text}"),
         }
         assert!(deny(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_deny_rule_is_never_raw() {
+    for text in ["example.com/raw", "203.0.113.0/24:53/udp/raw"] {
+        assert!(allow(text).is_ok());
+        assert_eq!(
+            deny(text).unwrap_err().to_string(),
+            format!("rule `{text}` denies; `/raw` is only for rules that allow")
+        );
     }
 }
 
@@ -204,6 +241,8 @@ fn display_is_the_shortest_form() {
         ("[2001:db8::1]:443/udp", "[2001:db8::1]:443/udp"),
         ("2001:db8::/32/udp", "2001:db8::/32/udp"),
         ("203.0.113.1/32:22", "203.0.113.1:22"),
+        ("Example.COM:80,443/tcp/raw", "example.com/raw"),
+        ("[2001:db8::1]:443/udp/raw", "[2001:db8::1]:443/udp/raw"),
     ] {
         assert_eq!(allow(text).unwrap().to_string(), expected);
     }
@@ -237,6 +276,10 @@ fn sentences() {
         (
             allow("203.0.113.0/24:8000-8100"),
             "reach the network 203.0.113.0/24 on ports 8000-8100",
+        ),
+        (
+            allow("example.com:53/udp/raw"),
+            "reach example.com on port 53 over UDP with TLS and HTTP unchecked",
         ),
         (deny("example.com"), "not reach example.com on every port"),
         (
@@ -289,9 +332,16 @@ fn any_rule() -> impl Strategy<Value = Rule> {
         Just(Transport::Any)
     ]);
     let effect = prop_oneof![Just(Effect::Allow), Just(Effect::Deny)];
-    (effect, any_target(), ports, transport).prop_map(|(effect, target, ports, transport)| {
-        Rule::new(effect, target, ports, transport, Origin::DEFAULT)
-    })
+    (effect, any_target(), ports, transport, any::<bool>()).prop_map(
+        |(effect, target, ports, transport, raw)| {
+            let checks = if raw && effect == Effect::Allow {
+                Checks::Raw
+            } else {
+                Checks::ByName
+            };
+            Rule::new(effect, target, ports, transport, Origin::DEFAULT).with_checks(checks)
+        },
+    )
 }
 
 proptest! {
@@ -309,7 +359,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_accepted_has_one_spelling(text in "[*a-z0-9.:/\\[\\],_-]{1,24}") {
+    fn what_is_accepted_has_one_spelling(text in "[*a-z0-9.:/\\[\\],_-]{1,24}(/raw)?") {
         if let Ok(rule) = allow(&text) {
             prop_assert_eq!(allow(&rule.to_string()), Ok(rule));
         }

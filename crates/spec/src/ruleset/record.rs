@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::origin::SourceName;
-use crate::ports::{Ports, Protocol, Transport};
+use crate::ports::{Checks, Ports, Protocol, Transport};
 use crate::rule::{Effect, Rule, Target};
 
 /// A rule without its target.
@@ -19,6 +19,7 @@ pub(super) struct Record {
     line: u32,
     pub(super) effect: Effect,
     transport: Transport,
+    pub(super) checks: Checks,
     /// The rule is about what lies below its name; only rules about names tell it apart.
     pub(super) reach: Reach,
 }
@@ -50,11 +51,15 @@ impl Record {
             Reach::Itself => 0,
             Reach::Below => 8,
         };
+        let checks = match self.checks {
+            Checks::ByName => 0,
+            Checks::Raw => 16,
+        };
         let [p0, p1, p2, p3] = self.ports.to_le_bytes();
         let [s0, s1, s2, s3] = self.source.to_le_bytes();
         let [l0, l1, l2, l3] = self.line.to_le_bytes();
         [
-            effect | transport | reach,
+            effect | transport | reach | checks,
             p0,
             p1,
             p2,
@@ -90,6 +95,11 @@ impl Record {
                 Reach::Itself
             } else {
                 Reach::Below
+            },
+            checks: if kind & 16 == 0 {
+                Checks::ByName
+            } else {
+                Checks::Raw
             },
         }
     }
@@ -137,6 +147,7 @@ impl<'r> TablesBuilder<'r> {
             line: rule.origin.line.map_or(0, std::num::NonZeroU32::get),
             effect,
             transport: rule.transport,
+            checks: rule.checks,
             reach: match rule.target {
                 Target::Subdomains(_) => Reach::Below,
                 Target::Host(_) | Target::Network(_) => Reach::Itself,
@@ -191,6 +202,7 @@ impl Tables {
             target,
             ports: self.ports(record).clone(),
             transport: record.transport,
+            checks: record.checks,
             origin: source.line(record.line as usize),
         }
     }
@@ -212,7 +224,9 @@ mod tests {
         ];
         let mut rules = Vec::new();
         for (line, text) in texts.iter().enumerate() {
-            rules.push(Rule::parse(text, Origin::file("hosts.conf", line)).unwrap());
+            let rule = Rule::parse(text, Origin::file("hosts.conf", line)).unwrap();
+            rules.push(rule.clone().with_checks(Checks::Raw));
+            rules.push(rule);
             rules.push(Rule::parse_deny(text, Origin::flag("--deny")).unwrap());
         }
         let mut builder = TablesBuilder::default();

@@ -577,6 +577,7 @@ fn a_refusal_stays_a_refusal_when_checked() {
     let ask = Verdict {
         decision: Decision::Ask,
         rule: None,
+        checks: Checks::ByName,
     };
     for refused in [
         Verdict::deny(Reason::BadName),
@@ -588,6 +589,52 @@ fn a_refusal_stays_a_refusal_when_checked() {
             refused
         );
     }
+}
+
+#[test]
+fn one_raw_rule_among_those_that_allow_is_enough() {
+    let set = allowlist(&[
+        "*.example.com:1-9/raw",
+        "a.example.com:5",
+        "b.example.com:5/raw",
+        "b.example.com:5",
+        "example.net:5/udp/raw",
+        "example.net:5",
+        "203.0.113.0/24/raw",
+        "203.0.113.1",
+    ]);
+    let checks = |name: &str, port, protocol| {
+        let verdict = set.decide_name(&host(name), port, protocol);
+        verdict.is_allow().then_some(verdict.checks)
+    };
+    for (name, port, protocol, expected) in [
+        ("a.example.com", 5, Protocol::Tcp, Some(Checks::Raw)),
+        ("b.example.com", 5, Protocol::Tcp, Some(Checks::Raw)),
+        ("c.example.com", 5, Protocol::Tcp, Some(Checks::Raw)),
+        ("c.example.com", 10, Protocol::Tcp, None),
+        ("example.com", 5, Protocol::Tcp, None),
+        ("example.net", 5, Protocol::Tcp, Some(Checks::ByName)),
+        ("example.net", 5, Protocol::Udp, Some(Checks::Raw)),
+    ] {
+        assert_eq!(
+            checks(name, port, protocol),
+            expected,
+            "{name}:{port}/{protocol}"
+        );
+    }
+    let address = |text| set.decide_address(ip(text), 443, Protocol::Tcp).checks;
+    assert_eq!(address("203.0.113.1"), Checks::Raw);
+    // The rules for the name say what is checked, whatever those for its address say.
+    let named = set.decide_name(&host("example.net"), 5, Protocol::Tcp);
+    let resolved = set.check_resolved(ip("203.0.113.1"), 443, Protocol::Tcp, &named, &[]);
+    assert_eq!(resolved.checks, Checks::ByName);
+    // A deny rule is as strong as ever.
+    let mut policy = NetworkPolicy::new(NetworkMode::Internet);
+    policy.push(Rule::parse("example.com/raw", Origin::DEFAULT).unwrap());
+    policy.push(Rule::parse_deny("example.com:443", Origin::DEFAULT).unwrap());
+    let set = RuleSet::compile(&policy);
+    let verdict = set.decide_name(&host("example.com"), 443, Protocol::Tcp);
+    assert_eq!(verdict.reason(), Some(Reason::DenyRule));
 }
 
 #[test]

@@ -47,6 +47,8 @@ whitelist:
       - \"2222\"
     ip: 203.0.113.0/24
   - {ip: \"2001:db8::1\", ports: [443]}
+  - {host: example.net, raw: true}
+  - {raw: false, host: example.net, ports: [8080]}
 ";
     let file = parse(text).unwrap();
     assert_eq!(
@@ -56,6 +58,8 @@ whitelist:
             "*.example.org (whitelist.yaml:9)",
             "203.0.113.0/24:22,2222 (whitelist.yaml:10)",
             "[2001:db8::1]:443 (whitelist.yaml:14)",
+            "example.net/raw (whitelist.yaml:15)",
+            "example.net:8080 (whitelist.yaml:16)",
         ]
     );
     assert!(file.deny.is_empty());
@@ -195,6 +199,14 @@ fn every_fault() {
         (
             "version: 1\nwhitelist:\n- host:",
             "whitelist.yaml:3:7: `whitelist.host` is nothing, expected a host name -- to keep the default, leave the key out",
+        ),
+        (
+            "version: 1\nwhitelist:\n- host: example.com\n  raw: yes",
+            "whitelist.yaml:4:8: `whitelist.raw` is `yes`, expected true or false",
+        ),
+        (
+            "version: 1\nwhitelist:\n- host: example.com/raw",
+            "whitelist.yaml:3:9: `whitelist.host` has a bad rule: `example.com/raw` is no network; networks look like `203.0.113.0/24`",
         ),
         (
             "version: 1\nwhitelist:\n- host: example.com\n  ports: 443",

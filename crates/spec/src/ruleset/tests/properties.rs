@@ -15,6 +15,9 @@ proptest! {
         let name = host(&name);
         let verdict = RuleSet::compile(&policy).decide_name(&name, port, protocol);
         prop_assert_eq!(verdict.decision, reference::decide_name(&policy, &name, port, protocol));
+        if verdict.is_allow() {
+            prop_assert_eq!(verdict.checks, reference::checks_of_name(&policy, &name, port, protocol));
+        }
         if let Some(text) = verdict.rule {
             // The rule that is named exists, with its origin, and speaks of the name.
             let mut all = policy.deny.iter().chain(&policy.allow);
@@ -77,6 +80,24 @@ proptest! {
         if set.may_resolve(&name).is_allow() {
             prop_assert!(rule.target.matches_name(&name));
         }
+    }
+
+    /// Who is let through and what is looked at are two questions.
+    #[test]
+    fn raw_changes_no_decision(policy in any_policy(), name in any_name(), address in any_address(), port in any_port(), protocol in any_protocol()) {
+        let mut checked = policy.clone();
+        for rule in &mut checked.allow {
+            rule.checks = Checks::ByName;
+        }
+        let (set, checked) = (RuleSet::compile(&policy), RuleSet::compile(&checked));
+        let name = host(&name);
+        let (one, other) = (set.decide_name(&name, port, protocol), checked.decide_name(&name, port, protocol));
+        prop_assert_eq!(one.decision, other.decision);
+        prop_assert_eq!(other.checks, Checks::ByName);
+        prop_assert_eq!(set.decide_address(address, port, protocol).decision, checked.decide_address(address, port, protocol).decision);
+        prop_assert_eq!(set.may_resolve(&name).decision, checked.may_resolve(&name).decision);
+        // The address behind the name opens no more than the name's rules do.
+        prop_assert_eq!(set.check_resolved(address, port, protocol, &one, &[]).checks, if one.is_allow() && set.check_resolved(address, port, protocol, &one, &[]).is_allow() { one.checks } else { Checks::ByName });
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use crate::address::{classify, embedded_v4};
 use crate::{
-    Decision, HostName, NetworkMode, NetworkPolicy, Protocol, Reason, Rule, Target, Transport,
+    Checks, Decision, HostName, NetworkMode, NetworkPolicy, Protocol, Reason, Rule, Target,
+    Transport,
 };
 
 fn covers_port(rule: &Rule, port: u16, protocol: Protocol) -> bool {
@@ -84,6 +85,23 @@ pub(super) fn may_resolve(policy: &NetworkPolicy, name: &HostName, ports: &[u16]
     ports
         .iter()
         .any(|&port| decide(port, Protocol::Tcp) || decide(port, Protocol::Udp))
+}
+
+/// What an allowed connection to a name is held to.
+pub(super) fn checks_of_name(
+    policy: &NetworkPolicy,
+    name: &HostName,
+    port: u16,
+    protocol: Protocol,
+) -> Checks {
+    let raw = |r: &Rule| {
+        r.checks == Checks::Raw && matches_name(r, name) && covers_port(r, port, protocol)
+    };
+    if policy.allow.iter().any(raw) {
+        Checks::Raw
+    } else {
+        Checks::ByName
+    }
 }
 
 pub(super) fn decide_address(
