@@ -6,13 +6,14 @@
 use std::io;
 use std::time::Duration;
 
-use rcc_spec::{HostName, Protocol, RuleSet, Verdict};
+use rcc_spec::{RuleSet, Verdict};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::client_hello::{HELLO_LIMIT, Hello, Parsed, parse};
+use crate::client_hello::{HELLO_LIMIT, Parsed, parse};
 use crate::refusal::{Destination, Refusal};
 use crate::relay::Cut;
+use crate::server_name::{Carrier, check};
 
 /// Time for a hello to become complete after its first byte.
 const HELLO_TIME: Duration = Duration::from_secs(10);
@@ -48,7 +49,7 @@ pub(crate) async fn opening(
             match parse(&bytes) {
                 Parsed::NotTls => return Ok(bytes),
                 Parsed::Hello(hello) => {
-                    return match check(&hello, name, destination, verdict, rules) {
+                    return match check(Carrier::Tls, &hello, name, destination, verdict, rules) {
                         None => Ok(bytes),
                         Some(refusal) => Err(Cut::Refused(RefusedOpening {
                             refusal,
@@ -101,48 +102,5 @@ fn malformed() -> Refusal {
     Refusal::denied(
         "tls_malformed",
         "the TLS handshake is malformed or did not become complete",
-    )
-}
-
-/// Why a hello may not go to this name.
-///
-/// A rule that allows a name allows that name. Where no rule did, as in mode `internet`, a hello for another name is judged
-/// like a connection to it, and one that hides its name passes: what it could reach is allowed anyway.
-fn check(
-    hello: &Hello,
-    name: &HostName,
-    destination: &Destination,
-    verdict: &Verdict,
-    rules: &RuleSet,
-) -> Option<Refusal> {
-    let by_rule = verdict.rule.is_some();
-    if hello.is_encrypted && by_rule {
-        let sentence = "Encrypted Client Hello hides which host a TLS connection is for";
-        return Some(Refusal::denied("tls_encrypted_hello", sentence));
-    }
-    let Some(server_name) = &hello.server_name else {
-        let sentence = "the TLS handshake does not say which host it is for (SNI)";
-        return by_rule.then(|| Refusal::denied("tls_no_name", sentence));
-    };
-    let text = std::str::from_utf8(server_name).ok();
-    let Some(said) = text.and_then(|text| HostName::parse(text).ok()) else {
-        let sentence = "the TLS handshake is for something that is not a host name";
-        return by_rule.then(|| Refusal::denied("tls_name_mismatch", sentence));
-    };
-    if said == *name {
-        return None;
-    }
-    if by_rule {
-        let sentence = format!("the TLS handshake is for another host, {said}");
-        return Some(Refusal::denied("tls_name_mismatch", sentence));
-    }
-    let other = Destination {
-        host: crate::refusal::Host::Name(said.clone()),
-        port: destination.port,
-    };
-    Refusal::of_verdict(
-        &rules.decide_name(&said, destination.port, Protocol::Tcp),
-        &other,
-        None,
     )
 }

@@ -5,16 +5,17 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use rcc_spec::{Decision, HostName, Reason, Verdict};
+use rcc_spec::{Decision, HostName, Protocol, Reason, Verdict};
 
 /// Different refusals that are remembered for the summary.
 const SUMMARY_LIMIT: usize = 1000;
 
-/// What a connection is for: a name or a literal address, and a port.
+/// What a connection or a flow of datagrams is for: a name or a literal address, a port, and the protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) host: Host,
     pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
 }
 
 /// The host of a destination.
@@ -101,6 +102,7 @@ impl Refusal {
                     rule_text(&Destination {
                         host: Host::Address(address),
                         port: destination.port,
+                        protocol: destination.protocol,
                     })
                 })
             }
@@ -160,7 +162,10 @@ impl Refusal {
 /// The shortest rule that would allow a destination.
 fn rule_text(destination: &Destination) -> String {
     // 80 and 443 are what a rule without ports covers, but a user who needs one may not want the other.
-    destination.to_string()
+    match destination.protocol {
+        Protocol::Tcp => destination.to_string(),
+        Protocol::Udp => format!("{destination}/udp"),
+    }
 }
 
 /// A refusal as the summary lists it.
@@ -170,6 +175,8 @@ pub struct RefusalCount {
     pub host: String,
     /// Port of a connection; none for a DNS query.
     pub port: Option<u16>,
+    /// Protocol of the connection; for a DNS query always UDP.
+    pub protocol: Protocol,
     /// Stable code of the reason.
     pub reason: &'static str,
     /// The reason in words, without a full stop.
@@ -182,7 +189,7 @@ pub struct RefusalCount {
     pub count: u64,
 }
 
-type RefusalKey = (String, Option<u16>, &'static str);
+type RefusalKey = (String, Option<u16>, Protocol, &'static str);
 
 /// Refusals of a run without repetitions.
 #[derive(Debug, Default)]
@@ -193,8 +200,14 @@ pub(crate) struct RefusalList {
 }
 
 impl RefusalList {
-    pub(crate) fn add(&mut self, host: String, port: Option<u16>, refusal: &Refusal) {
-        let key = (host, port, refusal.code);
+    pub(crate) fn add(
+        &mut self,
+        host: String,
+        port: Option<u16>,
+        protocol: Protocol,
+        refusal: &Refusal,
+    ) {
+        let key = (host, port, protocol, refusal.code);
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.count += 1;
         } else if self.entries.len() >= SUMMARY_LIMIT {
@@ -203,6 +216,7 @@ impl RefusalList {
             let entry = RefusalCount {
                 host: key.0.clone(),
                 port,
+                protocol,
                 reason: refusal.code,
                 sentence: refusal.sentence.clone(),
                 rule: refusal.rule.clone(),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rcc_spec::{Protocol, RuleSet, Verdict};
+use rcc_spec::{Protocol, Verdict};
 use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -26,11 +26,10 @@ use tokio::net::TcpStream;
 use crate::audit::{Event, Outcome, Record};
 use crate::dial::{self, Dialled, Distance};
 use crate::inspect::{self, RefusedOpening};
-use crate::refusal::{Destination, Host, Refusal};
+use crate::judge::{Unopened, checked_addresses, judge};
+use crate::refusal::{Destination, Refusal};
 use crate::relay::{Ending, Traffic, relay};
-use crate::resolver::{HostAnswer, Outcome as Lookup};
 use crate::shared::Shared;
-use crate::synthetic::Meaning;
 use crate::{dns, inband};
 
 /// Port that is DNS, whatever the address.
@@ -57,7 +56,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
         return;
     }
     let rules = shared.rules();
-    let (destination, verdict) = judge(shared, &rules, original);
+    let (destination, verdict) = judge(shared, &rules, original, Protocol::Tcp);
     let verdict = match verdict {
         Ok(verdict) => verdict,
         Err(refusal) => {
@@ -149,82 +148,13 @@ fn bound_buffers(stream: &TcpStream) {
     let _ = sockopt::set_socket_send_buffer_size(stream, LOCAL_BUFFER);
 }
 
-/// Steps 2 and 3.
-fn judge(
-    shared: &Shared,
-    rules: &RuleSet,
-    original: SocketAddr,
-) -> (Destination, Result<Verdict, Refusal>) {
-    let (address, port) = (original.ip().to_canonical(), original.port());
-    let (host, verdict) = match shared.meaning(address) {
-        Meaning::Name(name) => {
-            let verdict = rules.decide_name(&name, port, Protocol::Tcp);
-            (Host::Name(name), Some(verdict))
-        }
-        Meaning::Nothing => (Host::Address(address), None),
-        Meaning::Literal(address) => {
-            let verdict = rules.decide_address(address, port, Protocol::Tcp);
-            (Host::Address(address), Some(verdict))
-        }
-    };
-    let destination = Destination { host, port };
-    let verdict = match verdict {
-        None => Err(Refusal::denied(
-            "unknown_synthetic",
-            "this address stands for no name; look the name up first",
-        )),
-        Some(verdict) => match Refusal::of_verdict(&verdict, &destination, None) {
-            Some(refusal) => Err(refusal),
-            None => Ok(verdict),
-        },
-    };
-    (destination, verdict)
-}
-
-/// Why a connection was not opened, and the resolved address that was to blame.
-struct Unopened {
-    refusal: Refusal,
-    resolved: Option<std::net::IpAddr>,
-}
-
-impl From<Refusal> for Unopened {
-    fn from(refusal: Refusal) -> Self {
-        Self {
-            refusal,
-            resolved: None,
-        }
-    }
-}
-
 /// Steps 4 and 5.
 async fn open(
     shared: &Arc<Shared>,
     destination: &Destination,
     verdict: &Verdict,
 ) -> Result<Dialled, Unopened> {
-    let addresses = match &destination.host {
-        Host::Address(address) => vec![*address],
-        Host::Name(name) => {
-            let answer = shared.resolver.addresses(name).await;
-            unresolved(&answer)?;
-            answer.addresses.clone()
-        }
-    };
-    let mut passed = Vec::with_capacity(addresses.len());
-    let mut blocked = None;
-    for address in addresses {
-        match shared.check_resolved(address, destination, verdict) {
-            Ok(route) => passed.push((SocketAddr::new(address, destination.port), route)),
-            Err(refusal) => {
-                let resolved = destination.name().map(|_| address);
-                blocked = Some(Unopened { refusal, resolved });
-            }
-        }
-    }
-    if passed.is_empty() {
-        let nothing = || Refusal::failed("no_address", "the name has no address").into();
-        return Err(blocked.unwrap_or_else(nothing));
-    }
+    let passed = checked_addresses(shared, destination, verdict).await?;
     let ordered = dial::order(passed);
     let dialled = dial::dial(&ordered, &*shared.transport, shared.limits.connect_time).await;
     let dialled = dialled.map_err(|error| {
@@ -239,16 +169,6 @@ async fn open(
         bound_buffers(&dialled.stream);
     }
     Ok(dialled)
-}
-
-/// The refusal for a name without addresses.
-fn unresolved(answer: &HostAnswer) -> Result<(), Refusal> {
-    match answer.outcome {
-        Lookup::Found => Ok(()),
-        Lookup::NoData => Err(Refusal::failed("no_address", "the name has no address")),
-        Lookup::NxDomain => Err(Refusal::failed("no_such_name", "the name does not exist")),
-        Lookup::Failed(failure) => Err(Refusal::failed("lookup_failed", failure.to_string())),
-    }
 }
 
 /// A connection that is being relayed. Dropping it, also when the gateway shuts down, writes its last line.

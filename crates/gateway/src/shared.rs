@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rcc_spec::{HostName, Protocol, RuleSet, Verdict};
+use rcc_spec::{HostName, RuleSet, Verdict};
 use tokio::sync::Semaphore;
 
 use crate::audit::{AuditLog, Event, Outcome, Record};
@@ -89,8 +89,13 @@ impl Shared {
         let known = self.host_addresses.current();
         let check = |own: &[IpAddr]| {
             let rules = self.rules();
-            let verdict =
-                rules.check_resolved(address, destination.port, Protocol::Tcp, named_by, own);
+            let verdict = rules.check_resolved(
+                address,
+                destination.port,
+                destination.protocol,
+                named_by,
+                own,
+            );
             let resolved = destination.name().map(|_| address);
             match Refusal::of_verdict(&verdict, destination, resolved) {
                 Some(refusal) => Err(refusal),
@@ -128,7 +133,7 @@ impl Shared {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records a refused connection in log and summary.
+    /// Records a refused connection or datagram in log and summary.
     pub(crate) fn refused(
         &self,
         destination: &Destination,
@@ -139,7 +144,7 @@ impl Shared {
             Kind::Denied => Outcome::Deny,
             Kind::Failed => Outcome::Fail,
         };
-        let mut record = Record::new(Event::Refuse, Protocol::Tcp, outcome);
+        let mut record = Record::new(Event::Refuse, destination.protocol, outcome);
         record.name = destination.name().map(ToString::to_string);
         record.address = destination.address().or(resolved);
         record.port = Some(destination.port);
@@ -153,7 +158,8 @@ impl Shared {
                     .map(|address| address.to_string())
                     .unwrap_or_default(),
             };
-            self.refusals().add(host, Some(destination.port), refusal);
+            self.refusals()
+                .add(host, Some(destination.port), destination.protocol, refusal);
         }
     }
 

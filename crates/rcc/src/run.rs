@@ -13,7 +13,7 @@ use rcc_gateway::{
 };
 use rcc_native::{Early, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
-use rcc_spec::RuleSet;
+use rcc_spec::{Protocol, RuleSet};
 use rustix::io::Errno;
 
 use crate::audit_file;
@@ -114,9 +114,11 @@ fn tell_refusals(summary: &Summary) {
 }
 
 fn refusal_line(refusal: &RefusalCount) -> String {
-    let port = refusal
-        .port
-        .map_or_else(String::new, |port| format!(":{port}"));
+    let port = match (refusal.port, refusal.protocol) {
+        (None, _) => String::new(),
+        (Some(port), Protocol::Tcp) => format!(":{port}"),
+        (Some(port), Protocol::Udp) => format!(":{port}/udp"),
+    };
     let rule = refusal
         .rule
         .as_ref()

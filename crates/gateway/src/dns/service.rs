@@ -442,7 +442,7 @@ fn refuse(shared: &Shared, query: &Query, carrier: Carrier, refusal: &Refusal) -
         Some(refusal.code),
         rule,
     );
-    shared.refusals().add(name, None, refusal);
+    shared.refusals().add(name, None, Protocol::Udp, refusal);
     encode(query, &answer, carrier)
 }
 
