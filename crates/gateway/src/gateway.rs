@@ -11,16 +11,17 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rcc_spec::RuleSet;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::audit::{AuditLog, AuditSummary, Event, Outcome, Record};
 use crate::config::GatewayConfig;
 use crate::refusal::RefusalCount;
 use crate::shared::{Shared, Sockets, take_apart};
-use crate::{dns, inband, session};
+use crate::{dns, inband, live, session};
 
 /// Address space of the gateway's stack. Futures live on the heap, so little of it is ever touched.
 const STACK_BYTES: usize = 512 << 10;
@@ -76,6 +77,7 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Gateway {
     stop: Option<oneshot::Sender<()>>,
+    control: GatewayControl,
     thread: Option<JoinHandle<Result<Summary, GatewayError>>>,
     ended: OwnedFd,
 }
@@ -95,6 +97,7 @@ impl Gateway {
             .map_err(start("starting the audit log"))?;
         let shared = Arc::new(Shared::new(parts, audit));
         let (stop, stopped) = oneshot::channel();
+        let (control, orders) = mpsc::unbounded_channel();
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("rcc-gateway".into())
@@ -102,12 +105,13 @@ impl Gateway {
             .spawn(move || {
                 // Closed however this thread ends: the other end becomes readable.
                 let _ends = ends;
-                run(&shared, sockets, stopped, &ready)
+                run(&shared, sockets, stopped, orders, &ready)
             })
             .map_err(start("starting its thread"))?;
         match is_ready.recv() {
             Ok(Ok(())) => Ok(Self {
                 stop: Some(stop),
+                control: GatewayControl { orders: control },
                 thread: Some(thread),
                 ended,
             }),
@@ -122,6 +126,20 @@ impl Gateway {
         self.ended.as_fd()
     }
 
+    /// A handle for other threads, which changes the gateway while it runs.
+    #[must_use]
+    pub fn control(&self) -> GatewayControl {
+        self.control.clone()
+    }
+
+    /// Puts new rules in force: see [`GatewayControl::set_rules`].
+    ///
+    /// # Errors
+    /// [`GatewayError::Stopped`].
+    pub fn set_rules(&self, rules: Arc<RuleSet>) -> Result<usize, GatewayError> {
+        self.control.set_rules(rules)
+    }
+
     /// Ends the gateway: connections are closed, the audit log is written out.
     ///
     /// # Errors
@@ -134,6 +152,51 @@ impl Gateway {
             Some(Err(_)) | None => Err(GatewayError::Stopped { what: "its thread" }),
         }
     }
+}
+
+/// Changes a running gateway from any thread but the gateway's own.
+#[derive(Debug, Clone)]
+pub struct GatewayControl {
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+/// What a [`GatewayControl`] asks of the gateway's thread.
+#[derive(Debug)]
+enum Order {
+    /// Put these rules in force and tell how many connections were cut.
+    SetRules(Arc<RuleSet>, std::sync::mpsc::SyncSender<usize>),
+}
+
+impl GatewayControl {
+    /// Puts new rules in force. When this returns, connections that they forbid are cut, and none begins any more; those
+    /// that they allow have lost no byte. Waits for the gateway's thread, so it must not be called on it. The result is the
+    /// number of connections cut.
+    ///
+    /// # Errors
+    /// [`GatewayError::Stopped`].
+    pub fn set_rules(&self, rules: Arc<RuleSet>) -> Result<usize, GatewayError> {
+        let stopped = GatewayError::Stopped { what: "its thread" };
+        let (done, is_done) = std::sync::mpsc::sync_channel(1);
+        match self.orders.send(Order::SetRules(rules, done)) {
+            Ok(()) => is_done.recv().map_err(|_| stopped),
+            Err(_) => Err(stopped),
+        }
+    }
+}
+
+/// Carries out orders, one after the other, until the task is dropped.
+async fn obey(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::SetRules(rules, done) => {
+                let cut = live::set_rules(&shared, rules).await;
+                // Fails only when nobody waits any more.
+                let _ = done.send(cut);
+            }
+        }
+    }
+    // The gateway itself has a sender, so this is its end.
+    std::future::pending().await
 }
 
 impl Drop for Gateway {
@@ -153,6 +216,7 @@ fn run(
     shared: &Arc<Shared>,
     sockets: Sockets,
     stopped: oneshot::Receiver<()>,
+    orders: mpsc::UnboundedReceiver<Order>,
     ready: &Ready,
 ) -> Result<Summary, GatewayError> {
     let start = |what| move |source| GatewayError::Start { what, source };
@@ -184,12 +248,14 @@ fn run(
                     return Err(GatewayError::Stopped { what: "its start" });
                 }
             };
+            let obedient = tokio::spawn(obey(Arc::clone(shared), orders));
             let _ = ready.send(Ok(()));
             tokio::select! {
                 _ = stopped => Ok(()),
                 // Neither returns; a panic in one must not leave half a gateway.
                 _ = tcp => Err(GatewayError::Stopped { what: "its listener" }),
                 _ = dns => Err(GatewayError::Stopped { what: "its DNS service" }),
+                _ = obedient => Err(GatewayError::Stopped { what: "its control" }),
             }
         }),
     };

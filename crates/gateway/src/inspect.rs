@@ -6,14 +6,16 @@
 use std::io;
 use std::time::Duration;
 
-use rcc_spec::{RuleSet, Verdict};
+use rcc_spec::HostName;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::client_hello::{HELLO_LIMIT, Parsed, parse};
+use crate::client_hello::{HELLO_LIMIT, Hello, Parsed, parse};
+use crate::live::Live;
 use crate::refusal::{Destination, Refusal};
 use crate::relay::Cut;
 use crate::server_name::{Carrier, check};
+use crate::shared::Shared;
 
 /// Time for a hello to become complete after its first byte.
 const HELLO_TIME: Duration = Duration::from_secs(10);
@@ -28,18 +30,21 @@ pub(crate) struct RefusedOpening {
 /// Reads the first bytes of a client and returns them if they may be forwarded. None are returned when the client ends
 /// before it says anything, and for a literal address, which has no name to be held to.
 pub(crate) async fn opening(
+    shared: &Shared,
     agent: &TcpStream,
     destination: &Destination,
-    verdict: &Verdict,
-    rules: &RuleSet,
+    live: &Live<'_>,
 ) -> Result<Vec<u8>, Cut> {
     let Some(name) = destination.name() else {
         return Ok(Vec::new());
     };
     // What no rule allows by name may say what it wants, however garbled.
-    let refused = |refusal, early| match verdict.rule {
+    let refused = |refusal, early| match live.verdict().rule {
         Some(_) => Err(Cut::Refused(RefusedOpening { refusal, early })),
-        None => Ok(early),
+        None => {
+            live.passed_unchecked();
+            Ok(early)
+        }
     };
     let mut bytes = Vec::new();
     let mut needed = 1;
@@ -49,7 +54,11 @@ pub(crate) async fn opening(
             match parse(&bytes) {
                 Parsed::NotTls => return Ok(bytes),
                 Parsed::Hello(hello) => {
-                    return match check(Carrier::Tls, &hello, name, destination, verdict, rules) {
+                    let (verdict, rules) = (live.verdict(), shared.rules());
+                    if verdict.rule.is_none() {
+                        note_freedom(live, &hello, name);
+                    }
+                    return match check(Carrier::Tls, &hello, name, destination, &verdict, &rules) {
                         None => Ok(bytes),
                         Some(refusal) => Err(Cut::Refused(RefusedOpening {
                             refusal,
@@ -103,4 +112,16 @@ fn malformed() -> Refusal {
         "tls_malformed",
         "the TLS handshake is malformed or did not become complete",
     )
+}
+
+/// Where no rule holds a hello to the name, later rules may: whatever else it was for is judged with the connection.
+fn note_freedom(live: &Live<'_>, hello: &Hello, name: &HostName) {
+    let text = hello.server_name.as_deref().map(std::str::from_utf8);
+    let said = text.and_then(|text| HostName::parse(text.ok()?).ok());
+    if hello.is_encrypted || said.as_ref() != Some(name) {
+        live.passed_unchecked();
+    }
+    if let Some(said) = said {
+        live.also_for(&said);
+    }
 }

@@ -14,40 +14,60 @@ use crate::synthetic::Meaning;
 use crate::transport::Route;
 
 /// What the address stands for, and the verdict on name or address, port and protocol.
+#[expect(dead_code, reason = "the datagram relay, which is next, uses it")]
 pub(crate) fn judge(
     shared: &Shared,
     rules: &RuleSet,
     original: SocketAddr,
     protocol: Protocol,
 ) -> (Destination, Result<Verdict, Refusal>) {
-    let (address, port) = (original.ip().to_canonical(), original.port());
-    let (host, verdict) = match shared.meaning(address) {
-        Meaning::Name(name) => {
-            let verdict = rules.decide_name(&name, port, protocol);
-            (Host::Name(name), Some(verdict))
-        }
-        Meaning::Nothing => (Host::Address(address), None),
-        Meaning::Literal(address) => {
-            let verdict = rules.decide_address(address, port, protocol);
-            (Host::Address(address), Some(verdict))
-        }
+    let (destination, refusal) = destination_of(shared, original, protocol);
+    let verdict = match refusal {
+        None => judge_destination(rules, &destination),
+        Some(refusal) => Err(refusal),
+    };
+    (destination, verdict)
+}
+
+/// What the address stands for, with a refusal when that is nothing.
+pub(crate) fn destination_of(
+    shared: &Shared,
+    original: SocketAddr,
+    protocol: Protocol,
+) -> (Destination, Option<Refusal>) {
+    let address = original.ip().to_canonical();
+    let meaning = shared.meaning(address);
+    let host = match &meaning {
+        Meaning::Name(name) => Host::Name(name.clone()),
+        Meaning::Nothing => Host::Address(address),
+        Meaning::Literal(address) => Host::Address(*address),
     };
     let destination = Destination {
         host,
-        port,
+        port: original.port(),
         protocol,
     };
-    let verdict = match verdict {
-        None => Err(Refusal::denied(
-            "unknown_synthetic",
-            "this address stands for no name; look the name up first",
-        )),
-        Some(verdict) => match Refusal::of_verdict(&verdict, &destination, None) {
-            Some(refusal) => Err(refusal),
-            None => Ok(verdict),
-        },
+    let refusal = (meaning == Meaning::Nothing).then(|| {
+        let sentence = "this address stands for no name; look the name up first";
+        Refusal::denied("unknown_synthetic", sentence)
+    });
+    (destination, refusal)
+}
+
+/// The verdict on name or address, port and protocol.
+pub(crate) fn judge_destination(
+    rules: &RuleSet,
+    destination: &Destination,
+) -> Result<Verdict, Refusal> {
+    let (port, protocol) = (destination.port, destination.protocol);
+    let verdict = match &destination.host {
+        Host::Name(name) => rules.decide_name(name, port, protocol),
+        Host::Address(address) => rules.decide_address(*address, port, protocol),
     };
-    (destination, verdict)
+    match Refusal::of_verdict(&verdict, destination, None) {
+        Some(refusal) => Err(refusal),
+        None => Ok(verdict),
+    }
 }
 
 /// Why nothing was opened, and the resolved address that was to blame.
@@ -66,11 +86,12 @@ impl From<Refusal> for Unopened {
     }
 }
 
-/// Finds the addresses of a destination and returns those that pass; there is at least one.
+/// Finds the addresses of a destination and returns those that pass; there is at least one. The verdict is asked for when the
+/// addresses are known: rules may change meanwhile.
 pub(crate) async fn checked_addresses(
     shared: &Shared,
     destination: &Destination,
-    verdict: &Verdict,
+    verdict: impl FnOnce() -> Verdict,
 ) -> Result<Vec<(SocketAddr, Route)>, Unopened> {
     let addresses = match &destination.host {
         Host::Address(address) => vec![*address],
@@ -80,10 +101,11 @@ pub(crate) async fn checked_addresses(
             answer.addresses.clone()
         }
     };
+    let verdict = verdict();
     let mut passed = Vec::with_capacity(addresses.len());
     let mut blocked = None;
     for address in addresses {
-        match shared.check_resolved(address, destination, verdict) {
+        match shared.check_resolved(address, destination, &verdict) {
             Ok(route) => passed.push((SocketAddr::new(address, destination.port), route)),
             Err(refusal) => {
                 let resolved = destination.name().map(|_| address);

@@ -18,6 +18,7 @@ mod gateway;
 mod inband;
 mod inspect;
 mod judge;
+mod live;
 mod pipes;
 mod refusal;
 mod relay;
@@ -30,7 +31,7 @@ mod transport;
 
 pub use audit::{AuditSink, AuditSummary};
 pub use config::{GatewayConfig, HostAddresses, Limits, ReadAddresses};
-pub use gateway::{Gateway, GatewayError, Summary};
+pub use gateway::{Gateway, GatewayControl, GatewayError, Summary};
 pub use refusal::RefusalCount;
 pub use resolver::Upstream;
 pub use synthetic::SyntheticRanges;

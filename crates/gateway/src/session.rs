@@ -3,7 +3,7 @@
 //! # Order
 //! 1. Where did the agent want to go? Port 53 is DNS, wherever it is.
 //! 2. What does that address stand for: a name, nothing, or itself?
-//! 3. Verdict on name or address, port and protocol.
+//! 3. Verdict on name or address, port and protocol. From here on new rules reach the connection (`live.rs`).
 //! 4. Addresses of the name; each is checked, and only those that pass remain.
 //! 5. Connect to one of them, exactly as checked.
 //! 6. The client's first words must be for that name; until then only the server's are forwarded.
@@ -24,12 +24,14 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::audit::{Event, Outcome, Record};
-use crate::dial::{self, Dialled, Distance};
+use crate::dial::{self, Distance};
 use crate::inspect::{self, RefusedOpening};
-use crate::judge::{Unopened, checked_addresses, judge};
+use crate::judge::{Unopened, checked_addresses, destination_of};
+use crate::live::Live;
 use crate::refusal::{Destination, Refusal};
 use crate::relay::{Ending, Traffic, relay};
 use crate::shared::Shared;
+use crate::transport::Route;
 use crate::{dns, inband};
 
 /// Port that is DNS, whatever the address.
@@ -55,48 +57,48 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
         dns::tcp::serve(shared, agent).await;
         return;
     }
-    let rules = shared.rules();
-    let (destination, verdict) = judge(shared, &rules, original, Protocol::Tcp);
-    let verdict = match verdict {
-        Ok(verdict) => verdict,
+    let (destination, unknown) = destination_of(shared, original, Protocol::Tcp);
+    if let Some(refusal) = unknown {
+        return refuse(shared, agent, &destination, refusal.into(), Vec::new()).await;
+    }
+    let live = match Live::begin(shared, &destination) {
+        Ok(live) => live,
         Err(refusal) => {
             return refuse(shared, agent, &destination, refusal.into(), Vec::new()).await;
         }
     };
     let opened = tokio::select! {
         biased;
-        opened = open(shared, &destination, &verdict) => opened,
+        refusal = live.cut() => Err(refusal.into()),
+        opened = open(shared, &destination, &live) => opened,
         // The client has reset the connection; nobody is there to be told.
         _ = agent.ready(Interest::ERROR) => return,
     };
-    let Dialled {
-        stream: upstream,
-        address,
-        ..
-    } = match opened {
-        Ok(dialled) => dialled,
-        Err(unopened) => return refuse(shared, agent, &destination, unopened, Vec::new()).await,
+    let (upstream, address, verdict) = match opened {
+        Ok(opened) => opened,
+        Err(unopened) => {
+            drop(live);
+            return refuse(shared, agent, &destination, unopened, Vec::new()).await;
+        }
     };
-    let connection = Connection::begin(shared, &destination, address, &verdict);
-    let opening = inspect::opening(&agent, &destination, &verdict, &rules);
-    match relay(
-        &agent,
-        &upstream,
-        opening,
-        &shared.relay,
-        &connection.traffic,
-    )
-    .await
-    {
-        Ending::Finished => {}
-        Ending::Broken => {
+    let mut connection = Connection::begin(shared, &destination, address, &verdict);
+    let opening = inspect::opening(shared, &agent, &destination, &live);
+    let ending = tokio::select! {
+        biased;
+        refusal = live.cut() => Err(refusal),
+        ending = relay(&agent, &upstream, opening, &shared.relay, &connection.traffic) => Ok(ending),
+    };
+    match ending {
+        Ok(Ending::Finished) => {}
+        Ok(Ending::Broken) => {
             inband::reset(agent);
             inband::reset(upstream);
         }
-        Ending::Refused(RefusedOpening { refusal, early }) => {
+        Ok(Ending::Refused(RefusedOpening { refusal, early })) => {
             inband::reset(upstream);
             let server_spoke = connection.traffic.received.load(Ordering::Relaxed) > 0;
             drop(connection);
+            drop(live);
             let refused = Unopened {
                 refusal,
                 resolved: Some(address.ip()),
@@ -108,6 +110,11 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
             } else {
                 refuse(shared, agent, &destination, refused, early).await;
             }
+        }
+        Err(refusal) => {
+            inband::reset(agent);
+            inband::reset(upstream);
+            connection.cut_by(refusal);
         }
     }
 }
@@ -148,14 +155,15 @@ fn bound_buffers(stream: &TcpStream) {
     let _ = sockopt::set_socket_send_buffer_size(stream, LOCAL_BUFFER);
 }
 
-/// Steps 4 and 5.
+/// Steps 4 and 5. The verdict that comes back is on the address that was reached, too.
 async fn open(
     shared: &Arc<Shared>,
     destination: &Destination,
-    verdict: &Verdict,
-) -> Result<Dialled, Unopened> {
-    let passed = checked_addresses(shared, destination, verdict).await?;
-    let ordered = dial::order(passed);
+    live: &Live<'_>,
+) -> Result<(TcpStream, SocketAddr, Verdict), Unopened> {
+    let passed = checked_addresses(shared, destination, || live.verdict()).await?;
+    let is_own = |reached: SocketAddr| passed.contains(&(reached, Route::Own));
+    let ordered = dial::order(passed.clone());
     let dialled = dial::dial(&ordered, &*shared.transport, shared.limits.connect_time).await;
     let dialled = dialled.map_err(|error| {
         let reason = crate::describe(&error);
@@ -168,7 +176,15 @@ async fn open(
     if dialled.distance == Distance::SameMachine {
         bound_buffers(&dialled.stream);
     }
-    Ok(dialled)
+    let address = dialled.address;
+    // The rules may have changed meanwhile.
+    match live.connected(address.ip(), is_own(address)) {
+        Ok(verdict) => Ok((dialled.stream, address, verdict)),
+        Err(refusal) => Err(Unopened {
+            refusal,
+            resolved: destination.name().map(|_| address.ip()),
+        }),
+    }
 }
 
 /// A connection that is being relayed. Dropping it, also when the gateway shuts down, writes its last line.
@@ -199,6 +215,15 @@ impl<'shared> Connection<'shared> {
             started: Instant::now(),
             traffic: Traffic::default(),
         }
+    }
+}
+
+impl Connection<'_> {
+    /// Notes that new rules ended the connection, and which one.
+    fn cut_by(&mut self, refusal: Refusal) {
+        self.record.verdict = Outcome::Deny;
+        self.record.reason = Some("rules_changed");
+        self.record.rule = refusal.rule;
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::audit::{AuditLog, Event, Outcome, Record};
 use crate::config::{GatewayConfig, HostAddresses, Limits};
+use crate::live::Registry;
 use crate::refusal::{Destination, Kind, Refusal, RefusalList};
 use crate::relay::{RelayResources, Traffic};
 use crate::resolver::Resolver;
@@ -32,7 +33,9 @@ pub(crate) struct Counters {
 
 /// State of one gateway.
 pub(crate) struct Shared {
-    rules: Arc<RuleSet>,
+    rules: Mutex<Arc<RuleSet>>,
+    /// The connections that live.
+    pub(crate) live: Registry,
     host_addresses: HostAddresses,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) resolver: Arc<Resolver>,
@@ -55,7 +58,8 @@ impl Shared {
             ))
         };
         Self {
-            rules: config.rules,
+            rules: Mutex::new(config.rules),
+            live: Registry::default(),
             host_addresses: config.host_addresses,
             transport: config.transport,
             resolver: Arc::new(config.resolver),
@@ -72,7 +76,12 @@ impl Shared {
 
     /// The rules in force.
     pub(crate) fn rules(&self) -> Arc<RuleSet> {
-        Arc::clone(&self.rules)
+        Arc::clone(&self.rules.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other rules in force. Only [`crate::live::set_rules`] may call this: what lives has to be judged again.
+    pub(crate) fn swap_rules(&self, rules: Arc<RuleSet>) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
     /// Checks an address just before it is dialled, and tells whether there is a way to it.
@@ -86,30 +95,45 @@ impl Shared {
         named_by: &Verdict,
     ) -> Result<Route, Refusal> {
         let route = self.transport.route(address);
-        let known = self.host_addresses.current();
-        let check = |own: &[IpAddr]| {
-            let rules = self.rules();
-            let verdict = rules.check_resolved(
-                address,
-                destination.port,
-                destination.protocol,
-                named_by,
-                own,
-            );
-            let resolved = destination.name().map(|_| address);
-            match Refusal::of_verdict(&verdict, destination, resolved) {
-                Some(refusal) => Err(refusal),
-                None => Ok(route),
-            }
-        };
+        let is_own = route == Route::Own;
+        self.check_address(address, is_own, destination, named_by)?;
         match route {
-            Route::Reachable | Route::Unreachable => check(&known),
-            Route::Own => check(&[&known, [address].as_slice()].concat()),
+            Route::Reachable | Route::Unreachable | Route::Own => Ok(route),
             // Policy first: its reason is the better one.
-            Route::Unknown => check(&known).and_then(|_| {
+            Route::Unknown => {
                 let sentence = "the host's routing table cannot be asked about its address now";
                 Err(Refusal::failed("route_unknown", sentence))
-            }),
+            }
+        }
+    }
+
+    /// Checks an address of which is known whether the routing table calls it the host's own.
+    ///
+    /// # Errors
+    /// Policy forbids it.
+    pub(crate) fn check_address(
+        &self,
+        address: IpAddr,
+        is_own: bool,
+        destination: &Destination,
+        named_by: &Verdict,
+    ) -> Result<(), Refusal> {
+        let known = self.host_addresses.current();
+        let with_it;
+        let own: &[IpAddr] = if is_own {
+            with_it = [&known, [address].as_slice()].concat();
+            &with_it
+        } else {
+            &known
+        };
+        let (port, protocol) = (destination.port, destination.protocol);
+        let verdict = self
+            .rules()
+            .check_resolved(address, port, protocol, named_by, own);
+        let resolved = destination.name().map(|_| address);
+        match Refusal::of_verdict(&verdict, destination, resolved) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
         }
     }
 

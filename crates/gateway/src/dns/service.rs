@@ -141,6 +141,10 @@ impl Pending {
                 Ok(from_records(&known))
             }
         };
+        // The rules may have changed meanwhile.
+        if let Decided::Refuse(refusal) = decide(shared, &self.query) {
+            return refuse(shared, &self.query, self.carrier, &refusal);
+        }
         self.finish(shared, answered)
     }
 

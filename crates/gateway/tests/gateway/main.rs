@@ -12,6 +12,7 @@
 mod connections;
 mod dns;
 mod hostile;
+mod live;
 mod names;
 mod refusals;
 mod resolution;

@@ -15,7 +15,7 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A ClientHello for `name`, with further extensions, in records of at most `portion` bytes.
-fn hello(name: Option<&[u8]>, further: &[u8], portion: usize) -> Vec<u8> {
+pub(crate) fn hello(name: Option<&[u8]>, further: &[u8], portion: usize) -> Vec<u8> {
     let mut extensions = further.to_vec();
     if let Some(name) = name {
         let list = [&[0], sized(name).as_slice()].concat();

@@ -53,7 +53,7 @@ fn send(stream: &mut TcpStream, total: usize, seed: u64) -> u64 {
 }
 
 /// Reads to the end and returns count and hash. `DefaultHasher` sees one stream whatever the portions.
-fn receive(stream: &mut TcpStream) -> (usize, u64) {
+pub(crate) fn receive(stream: &mut TcpStream) -> (usize, u64) {
     let mut hasher = DefaultHasher::new();
     let mut total = 0;
     let mut buffer = vec![0; 100_000];

@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rcc_gateway::{
-    AuditSink, Gateway, GatewayConfig, HostAddresses, Limits, Route, Summary, SyntheticRanges,
-    Transport, Upstream,
+    AuditSink, Gateway, GatewayConfig, GatewayControl, HostAddresses, Limits, Route, Summary,
+    SyntheticRanges, Transport, Upstream,
 };
 use rcc_spec::{NetworkMode, NetworkPolicy, Origin, Rule, RuleSet};
 use rcc_sys::socket::Datagram;
@@ -116,13 +116,7 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> World {
-        let mut policy = NetworkPolicy::new(self.mode);
-        for rule in &self.allow {
-            policy.push(Rule::parse(rule, Origin::flag("--allow")).unwrap());
-        }
-        for rule in &self.deny {
-            policy.push(Rule::parse_deny(rule, Origin::flag("--deny")).unwrap());
-        }
+        let rules = rules(self.mode, &self.allow, &self.deny);
         let names = NameServer::start();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -132,7 +126,7 @@ impl Setup {
         let audit = temporary_file();
         let gateway = Gateway::start(GatewayConfig {
             run_id: "test-run".into(),
-            rules: Arc::new(RuleSet::compile(&policy)),
+            rules,
             host_addresses: HostAddresses::read_by(move || self.host_addresses.clone()),
             tcp_listener: listener.into(),
             dns_socket: dns.into(),
@@ -154,6 +148,22 @@ impl Setup {
             audit,
         }
     }
+}
+
+/// Compiles rules.
+pub(crate) fn rules(
+    mode: NetworkMode,
+    allow: &[impl AsRef<str>],
+    deny: &[impl AsRef<str>],
+) -> Arc<RuleSet> {
+    let mut policy = NetworkPolicy::new(mode);
+    for rule in allow {
+        policy.push(Rule::parse(rule.as_ref(), Origin::flag("--allow")).unwrap());
+    }
+    for rule in deny {
+        policy.push(Rule::parse_deny(rule.as_ref(), Origin::flag("--deny")).unwrap());
+    }
+    Arc::new(RuleSet::compile(&policy))
 }
 
 pub(crate) fn temporary_file() -> File {
@@ -263,6 +273,17 @@ impl World {
     /// Sends a DNS message without waiting for its answer.
     pub(crate) fn send_dns(&self, socket: &UdpSocket, message: &[u8]) {
         socket.send_to(message, self.dns_address).unwrap();
+    }
+
+    /// Puts other rules in force in mode `allowlist`; the number of connections cut comes back.
+    pub(crate) fn allow(&self, allow: &[&str], deny: &[&str]) -> usize {
+        let rules = rules(NetworkMode::Allowlist, allow, deny);
+        self.gateway.as_ref().unwrap().set_rules(rules).unwrap()
+    }
+
+    /// A handle for other threads.
+    pub(crate) fn control(&self) -> GatewayControl {
+        self.gateway.as_ref().unwrap().control()
     }
 
     pub(crate) fn ended(&self) -> BorrowedFd<'_> {

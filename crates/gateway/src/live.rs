@@ -1,0 +1,257 @@
+//! The connections that live, so that new rules reach each of them.
+//!
+//! # Why there is no window
+//! The gateway's runtime has one thread, and nothing here awaits while it judges. So these happen as wholes, in some order:
+//! - *begin*: a connection is registered and then judged by the rules in force;
+//! - *connect*: the address that it reached is noted and both, name and address, are judged by the rules in force;
+//! - *change*: the rules are swapped and every registered connection is judged again.
+//!
+//! A connection that begins before a change is found by it; one that begins after it is judged by the new rules. A connection that
+//! is cut is only marked by the change; its task does the cutting. But a task polls [`Live::cut`] before anything else
+//! (`biased`), and a task runs only after the change is complete, so no byte moves after it. [`set_rules`] returns when every
+//! marked connection has left the registry.
+//!
+//! Must not read or write a connection's bytes, and must not wait between judging and registering.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use rcc_spec::{Checks, HostName, RuleSet, Verdict};
+use tokio::sync::Notify;
+
+use crate::judge::judge_destination;
+use crate::refusal::{Destination, Host, Refusal};
+use crate::shared::Shared;
+
+/// Puts new rules in force and judges everything that lives by them. When this returns, what they forbid is cut.
+/// The result is the number of connections cut.
+pub(crate) async fn set_rules(shared: &Shared, rules: Arc<RuleSet>) -> usize {
+    shared.swap_rules(rules);
+    let cut = shared.live.judge_all(shared);
+    shared.live.wait_until_cut().await;
+    cut
+}
+
+/// Every connection of a gateway that is judged, dialled or relayed.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    state: Mutex<State>,
+    /// Told whenever the last marked connection has left.
+    all_left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    entries: HashMap<u64, Arc<Entry>>,
+    /// Entries that are marked and still there.
+    marked: usize,
+}
+
+/// One connection as the registry sees it.
+#[derive(Debug)]
+struct Entry {
+    destination: Destination,
+    progress: Mutex<Progress>,
+}
+
+/// What changes while a connection lives.
+#[derive(Debug, Default)]
+struct Progress {
+    connected: Option<Connected>,
+    /// Another host that the client named on this connection, where no rule held it to one.
+    also: Option<HostName>,
+    /// Its opening was not held to the name: no rule names the host, or the one that does is `raw`.
+    is_unchecked: bool,
+    verdict: Option<Verdict>,
+    mark: Option<Refusal>,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Connected {
+    address: IpAddr,
+    /// The routing table called the address the host's own when it was dialled.
+    is_own: bool,
+}
+
+impl Registry {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judge_all(&self, shared: &Shared) -> usize {
+        let rules = shared.rules();
+        let mut state = self.state();
+        let mut marked = 0;
+        for entry in state.entries.values() {
+            let mut progress = entry.progress();
+            if progress.mark.is_some() {
+                continue;
+            }
+            match entry.judge(&progress, shared, &rules) {
+                Ok(verdict) => progress.verdict = Some(verdict),
+                Err(refusal) => {
+                    progress.mark = Some(refusal);
+                    if let Some(waker) = progress.waker.take() {
+                        waker.wake();
+                    }
+                    marked += 1;
+                }
+            }
+        }
+        state.marked += marked;
+        marked
+    }
+
+    async fn wait_until_cut(&self) {
+        loop {
+            // Created before the look: a connection that leaves in between is not missed.
+            let left = self.all_left.notified();
+            if self.state().marked == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+impl Entry {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The verdict on everything known of this connection.
+    fn judge(
+        &self,
+        progress: &Progress,
+        shared: &Shared,
+        rules: &RuleSet,
+    ) -> Result<Verdict, Refusal> {
+        let verdict = judge_destination(rules, &self.destination)?;
+        if let Some(also) = &progress.also {
+            let also = Destination {
+                host: Host::Name(also.clone()),
+                ..self.destination
+            };
+            judge_destination(rules, &also)?;
+        }
+        let is_held = verdict.rule.is_some() && verdict.checks == Checks::ByName;
+        if progress.is_unchecked && is_held {
+            let sentence = "the connection was opened without saying which host it is for, which the rules now require";
+            return Err(Refusal::denied("opening_unchecked", sentence));
+        }
+        match progress.connected {
+            None => Ok(verdict),
+            Some(Connected { address, is_own }) => {
+                shared.check_address(address, is_own, &self.destination, &verdict)?;
+                Ok(verdict)
+            }
+        }
+    }
+}
+
+/// A registered connection; dropping it takes it out of the registry.
+pub(crate) struct Live<'shared> {
+    shared: &'shared Shared,
+    number: u64,
+    entry: Arc<Entry>,
+}
+
+impl<'shared> Live<'shared> {
+    /// Registers a connection and then judges it.
+    ///
+    /// # Errors
+    /// The rules forbid it.
+    pub(crate) fn begin(
+        shared: &'shared Shared,
+        destination: &Destination,
+    ) -> Result<Self, Refusal> {
+        let entry = Arc::new(Entry {
+            destination: destination.clone(),
+            progress: Mutex::default(),
+        });
+        let number = {
+            let mut state = shared.live.state();
+            state.next += 1;
+            let number = state.next;
+            state.entries.insert(number, Arc::clone(&entry));
+            number
+        };
+        let live = Self {
+            shared,
+            number,
+            entry,
+        };
+        live.judge_now()?;
+        Ok(live)
+    }
+
+    /// Notes the address that the connection reached and judges everything by the rules in force.
+    ///
+    /// # Errors
+    /// The rules forbid it by now.
+    pub(crate) fn connected(&self, address: IpAddr, is_own: bool) -> Result<Verdict, Refusal> {
+        self.entry.progress().connected = Some(Connected { address, is_own });
+        self.judge_now()
+    }
+
+    /// Notes that the client named another host than the connection's own, which the rules allowed.
+    pub(crate) fn also_for(&self, name: &HostName) {
+        self.entry.progress().also = Some(name.clone());
+    }
+
+    /// Notes that the client's first words were not held to the name: no rule names the host, or the one that does is `raw`.
+    pub(crate) fn passed_unchecked(&self) {
+        self.entry.progress().is_unchecked = true;
+    }
+
+    /// The verdict by the rules in force.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let verdict = self.entry.progress().verdict.clone();
+        // It was judged when it was registered; a connection without a verdict has no right.
+        verdict.unwrap_or_else(|| Verdict::deny(rcc_spec::Reason::NoRule))
+    }
+
+    fn judge_now(&self) -> Result<Verdict, Refusal> {
+        let rules = self.shared.rules();
+        let mut progress = self.entry.progress();
+        let verdict = self.entry.judge(&progress, self.shared, &rules)?;
+        progress.verdict = Some(verdict.clone());
+        Ok(verdict)
+    }
+
+    /// Waits until new rules forbid the connection. Whoever polls this must poll it first.
+    pub(crate) async fn cut(&self) -> Refusal {
+        std::future::poll_fn(|context| {
+            let mut progress = self.entry.progress();
+            if let Some(refusal) = &progress.mark {
+                return Poll::Ready(refusal.clone());
+            }
+            let is_known = progress
+                .waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(context.waker()));
+            if !is_known {
+                progress.waker = Some(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.live.state();
+        state.entries.remove(&self.number);
+        if self.entry.progress().mark.is_some() {
+            state.marked = state.marked.saturating_sub(1);
+            if state.marked == 0 {
+                self.shared.live.all_left.notify_waiters();
+            }
+        }
+    }
+}
