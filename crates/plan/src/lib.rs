@@ -8,6 +8,7 @@ mod environment;
 mod etc;
 mod facts;
 mod files;
+pub mod learn;
 pub mod network;
 mod oci;
 mod plan;

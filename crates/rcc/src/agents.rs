@@ -190,7 +190,7 @@ fn is_name(text: &str) -> bool {
 
 /// The command or agent that was probably meant.
 fn nearest(name: &str) -> Option<&'static str> {
-    const COMMANDS: [&str; 9] = [
+    const COMMANDS: [&str; 10] = [
         "init",
         "run",
         "shell",
@@ -198,6 +198,7 @@ fn nearest(name: &str) -> Option<&'static str> {
         "plan",
         "doctor",
         "trust",
+        "net",
         "completions",
         "man",
     ];

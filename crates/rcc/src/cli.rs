@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Approve, list or revoke the policies of projects
     Trust(TrustArgs),
+    /// The network of runs: learn an allowlist
+    Net(NetArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
     /// Print the manual page, or write all of them to a directory
@@ -183,6 +185,50 @@ pub(crate) struct PlanArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct NetArgs {
+    #[command(subcommand)]
+    pub(crate) command: NetCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetCommand {
+    /// Run a command and write the list of hosts it needed, with the evidence as comments
+    Learn(LearnArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LearnArgs {
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
+    /// Read the log of this run, or a file that --audit wrote, instead of running a command
+    #[arg(long, value_name = "RUN|FILE", conflicts_with = "command")]
+    pub(crate) from: Option<PathBuf>,
+    /// Write the list to FILE, which must not exist, instead of standard output
+    #[arg(short = 'o', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// Format of the list
+    #[arg(long, value_name = "FORMAT", default_value = "toml")]
+    pub(crate) format: LearnFormat,
+    /// Join three or more names with the same ports below a parent of at least three labels into *.PARENT
+    #[arg(long)]
+    pub(crate) wildcards: bool,
+    /// Command and its arguments; its standard output goes to standard error, unless -o is given
+    #[arg(required_unless_present = "from", trailing_var_arg = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// The formats of a learned list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LearnFormat {
+    /// A policy file, rcc.toml
+    Toml,
+    /// Lines for --allow-hosts
+    Conf,
+    /// The YAML whitelist for --allow-hosts
+    Yaml,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// Print the result as JSON
     #[arg(long)]
@@ -310,8 +356,16 @@ mod tests {
         let own = root
             .get_subcommands()
             .filter(|command| command.get_name() != "help");
-        commands
-            .extend(own.map(|command| (format!("rcc {}", command.get_name()), command.clone())));
+        for command in own {
+            commands.push((format!("rcc {}", command.get_name()), command.clone()));
+            let below = command
+                .get_subcommands()
+                .filter(|command| command.get_name() != "help");
+            commands.extend(below.map(|below| {
+                let name = format!("rcc {} {}", command.get_name(), below.get_name());
+                (name, below.clone())
+            }));
+        }
         for (name, mut command) in commands {
             let help = command.render_long_help().to_string();
             let lines: Vec<&str> = help.lines().map(str::trim_end).collect();

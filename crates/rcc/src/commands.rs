@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod man;
+pub(crate) mod net;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod shell;

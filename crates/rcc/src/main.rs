@@ -65,6 +65,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
         }
         Some(Command::Doctor(args)) => commands::doctor::run(&args),
         Some(Command::Trust(args)) => commands::trust::run(args),
+        Some(Command::Net(args)) => commands::net::run(flags, args),
         Some(Command::Completions(args)) => commands::completions::run(&args),
         Some(Command::Man(args)) => commands::man::run(args),
         None if flags.shell => commands::shell::run(flags, Vec::new()),

@@ -50,6 +50,10 @@ fn pages() -> Vec<(String, String)> {
     {
         // The display name of a subcommand is `rcc-run` once the tree is built.
         pages.push(page(command.clone()));
+        let below = command
+            .get_subcommands()
+            .filter(|below| below.get_name() != "help");
+        pages.extend(below.map(|below| page(below.clone())));
     }
     pages
 }
@@ -81,6 +85,7 @@ mod tests {
             "rcc-claude.1",
             "rcc-plan.1",
             "rcc-trust.1",
+            "rcc-net-learn.1",
         ] {
             assert!(
                 names.iter().any(|found| found == name),

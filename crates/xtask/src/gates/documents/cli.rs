@@ -67,14 +67,14 @@ impl Rcc {
         })
     }
 
-    /// The help of a subcommand, or of rcc itself for the empty word.
+    /// The help of a subcommand (`run`, `net learn`), or of rcc itself for the empty word.
     fn help(&self, subcommand: &str) -> Result<Help, String> {
         if let Some(help) = self.helps.borrow().get(subcommand) {
             return Ok(help.clone());
         }
         let mut command = Command::new(&self.program);
         command
-            .args([subcommand].iter().filter(|word| !word.is_empty()))
+            .args(subcommand.split_whitespace())
             .arg("--help")
             .env("NO_COLOR", "1");
         let output = process::capture(&mut command).map_err(|error| format!("{error:#}"))?;
@@ -163,10 +163,10 @@ fn check_one(rcc: &Rcc, text: &str) -> Option<Result<(), String>> {
 }
 
 fn check_rcc<'a>(rcc: &Rcc, words: impl Iterator<Item = &'a str>) -> Result<(), String> {
-    let mut subcommand = "";
+    let mut subcommand = String::new();
     let mut words = words.take_while(|word| *word != "--");
     while let Some(word) = words.next() {
-        let help = rcc.help(subcommand)?;
+        let help = rcc.help(&subcommand)?;
         if word.starts_with('-') {
             // `-n/--no-internet` is how the pages write both forms.
             for flag in word.split('/').map(flag_name) {
@@ -190,9 +190,14 @@ fn check_rcc<'a>(rcc: &Rcc, words: impl Iterator<Item = &'a str>) -> Result<(), 
                 if !help.commands.contains(name) {
                     return Err(format!("rcc has no command {name}"));
                 }
-                subcommand = name;
+                name.clone_into(&mut subcommand);
             }
-        } else if PASS_THROUGH.contains(&subcommand) {
+        } else if !subcommand.contains(' ')
+            && word.split('|').all(|name| help.commands.contains(name))
+        {
+            // `net allow|deny` names several, which are alike.
+            subcommand = format!("{subcommand} {}", word.split('|').next().unwrap_or(word));
+        } else if PASS_THROUGH.contains(&subcommand.as_str()) {
             return Ok(());
         }
     }
