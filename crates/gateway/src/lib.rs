@@ -14,6 +14,8 @@ mod config;
 mod dial;
 mod dns;
 mod first_bytes;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gateway;
 mod inband;
 mod inspect;

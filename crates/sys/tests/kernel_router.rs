@@ -589,7 +589,11 @@ fn the_rules_are_those_of_the_golden_file() {
             String::from_utf8_lossy(&output.stderr)
         );
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/router.nft");
-        let listed = String::from_utf8(output.stdout).unwrap();
+        // nft 1.1.3 of Debian 13 writes the same match in other words.
+        let listed = String::from_utf8(output.stdout).unwrap().replace(
+            "tcp flags & (fin | syn | rst | ack) != syn",
+            "tcp flags != syn / fin,syn,rst,ack",
+        );
         if std::env::var_os("RCC_TEST_BLESS").is_some() {
             std::fs::write(path, &listed).unwrap();
         }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use crate::{bench, demo, gates, suite, workspace::Workspace};
+use crate::{bench, demo, fuzz, gates, suite, workspace::Workspace};
 
 /// One task of `cargo xtask`.
 pub(crate) struct Task {
@@ -36,6 +36,12 @@ pub(crate) const TASKS: &[Task] = &[
         arguments: "[startup|memory|tcp]… [--rounds N] [--rcc PATH]",
         summary: "rcc and its peers side by side; ratios and the bars of the design",
         run: bench::run,
+    },
+    Task {
+        name: "fuzz",
+        arguments: "[TARGET…] [--seconds N] [--parallel N] [--keep]",
+        summary: "run the fuzz targets; --keep adds what they found to the corpus",
+        run: fuzz::run,
     },
     Task {
         name: "demo",

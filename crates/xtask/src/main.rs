@@ -12,6 +12,7 @@
 mod bench;
 mod commands;
 mod demo;
+mod fuzz;
 mod gates;
 mod packages;
 mod process;

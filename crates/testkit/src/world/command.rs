@@ -313,7 +313,15 @@ impl<'world> HostCommand<'world> {
         };
         match running.read_report() {
             Some(JobReport::Started { pid }) => running.pid = pid,
-            other => panic!("{} was not started: {other:?}", running.shown),
+            other => {
+                let status = running.child.wait();
+                let stderr = running.stderr.as_ref().map(Collector::text);
+                panic!(
+                    "{} was not started: {other:?}, its job: {status:?} {stderr:?}\n{}",
+                    running.shown,
+                    world.log()
+                )
+            }
         }
         running
     }
