@@ -8,6 +8,10 @@ pub(crate) const HELLO_LIMIT: usize = 32 << 10;
 
 const RECORD_HEADER: usize = 5;
 const RECORD_HANDSHAKE: u8 = 22;
+/// Content types of records (RFC 8446 section 5.1, RFC 6520).
+const RECORDS: std::ops::RangeInclusive<u8> = 20..=24;
+/// First bytes of a hello in the form of SSL 2.0 that is not longer than servers take: a length with the highest bit set.
+const OLD_HELLO: std::ops::RangeInclusive<u8> = 0x80..=0xc1;
 /// Longest payload of a plaintext record (RFC 8446 section 5.1).
 const RECORD_LIMIT: usize = 1 << 14;
 const MESSAGE_HEADER: usize = 4;
@@ -24,8 +28,8 @@ pub(crate) enum Parsed {
     Incomplete(usize),
     /// No TLS handshake.
     NotTls,
-    /// A complete hello.
-    Hello(Hello),
+    /// A complete hello, in so many bytes.
+    Hello { hello: Hello, length: usize },
     /// A handshake that breaks the rules.
     Malformed,
 }
@@ -41,9 +45,12 @@ pub(crate) struct Hello {
 pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     match bytes {
         [] => return Parsed::Incomplete(1),
-        [first, ..] if *first != RECORD_HANDSHAKE => return Parsed::NotTls,
+        [first, ..] if OLD_HELLO.contains(first) => return old_hello(bytes),
+        [first, ..] if !RECORDS.contains(first) => return Parsed::NotTls,
         [_] => return Parsed::Incomplete(2),
         [_, major, ..] if *major != 3 => return Parsed::NotTls,
+        // Some servers skip a warning in front of the hello.
+        [first, ..] if *first != RECORD_HANDSHAKE => return Parsed::Malformed,
         _ => {}
     }
     // A message may be spread over any number of records.
@@ -61,9 +68,18 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
             if length > HELLO_LIMIT {
                 return Parsed::Malformed;
             }
-            // What follows the hello belongs to the server; early data has a record of its own.
+            // What follows the hello belongs behind the server's answer, and into a record of its own.
+            if message.len() > MESSAGE_HEADER + length {
+                return Parsed::Malformed;
+            }
             if let Some(body) = message.get(MESSAGE_HEADER..MESSAGE_HEADER + length) {
-                return hello(body).map_or(Parsed::Malformed, Parsed::Hello);
+                return match hello(body) {
+                    None => Parsed::Malformed,
+                    Some(hello) => Parsed::Hello {
+                        hello,
+                        length: consumed,
+                    },
+                };
             }
         }
         let Some((header, after)) = rest.split_first_chunk::<RECORD_HEADER>() else {
@@ -80,6 +96,27 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
         };
         message.extend_from_slice(payload);
         rest = after;
+    }
+}
+
+/// A hello in the form of SSL 2.0, which some servers of TLS still take (RFC 5246 appendix E.2). It cannot carry a name.
+fn old_hello(bytes: &[u8]) -> Parsed {
+    match bytes {
+        [_, _, MESSAGE_CLIENT_HELLO, 0, 2, ..] | [_, _, MESSAGE_CLIENT_HELLO, 3, ..] => {
+            let hello = Hello {
+                server_name: None,
+                is_encrypted: false,
+            };
+            Parsed::Hello {
+                hello,
+                length: bytes.len(),
+            }
+        }
+        [_, _] | [_, _, MESSAGE_CLIENT_HELLO] | [_, _, MESSAGE_CLIENT_HELLO, 0] => {
+            Parsed::Incomplete(bytes.len() + 1)
+        }
+        [_] => Parsed::Incomplete(2),
+        _ => Parsed::NotTls,
     }
 }
 

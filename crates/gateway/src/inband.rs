@@ -51,7 +51,16 @@ pub(crate) async fn refuse(
         }
     };
     // The socket is new and its buffer empty: an answer of this size goes in as a whole or the client is gone.
-    match stream.try_write(&answer) {
+    say(stream, &answer).await;
+}
+
+/// Refuses a later request of a connection whose earlier ones have their whole answers.
+pub(crate) async fn refuse_http(stream: TcpStream, destination: &str, refusal: &Refusal) {
+    say(stream, &http_answer(destination, refusal)).await;
+}
+
+async fn say(stream: TcpStream, answer: &[u8]) {
+    match stream.try_write(answer) {
         Ok(count) if count == answer.len() => linger(stream).await,
         Ok(_) | Err(_) => reset(stream),
     }

@@ -17,6 +17,7 @@ mod first_bytes;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod gateway;
+mod http;
 mod inband;
 mod inspect;
 mod judge;
@@ -25,11 +26,14 @@ mod pipes;
 mod refusal;
 mod relay;
 mod resolver;
+mod server_hello;
 mod server_name;
 mod session;
 mod shared;
 mod synthetic;
+mod transfer;
 mod transport;
+mod watch;
 
 pub use audit::{AuditSink, AuditSummary};
 pub use config::{GatewayConfig, HostAddresses, Limits, ReadAddresses};

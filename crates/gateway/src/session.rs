@@ -6,8 +6,7 @@
 //! 3. Verdict on name or address, port and protocol. From here on new rules reach the connection (`live.rs`).
 //! 4. Addresses of the name; each is checked, and only those that pass remain.
 //! 5. Connect to one of them, exactly as checked.
-//! 6. The client's first words must be for that name; until then only the server's are forwarded.
-//! 7. Relay.
+//! 6. Relay. What the client says must be for that name (`inspect`).
 //!
 //! A failure at any step is told to the client and to the log. What the client sends meanwhile stays in its socket's
 //! buffer and is relayed first. Must not dial an address that step 4 did not pass.
@@ -25,13 +24,14 @@ use tokio::net::TcpStream;
 
 use crate::audit::{Event, Outcome, Record};
 use crate::dial::{self, Distance};
-use crate::inspect::{self, RefusedOpening};
+use crate::inspect::{Place, Refused, Way};
 use crate::judge::{Unopened, checked_addresses, destination_of};
 use crate::live::Live;
 use crate::refusal::{Destination, Refusal};
 use crate::relay::{Ending, Traffic, relay};
 use crate::shared::Shared;
 use crate::transport::Route;
+use crate::watch::Watch;
 use crate::{dns, inband};
 
 /// Port that is DNS, whatever the address.
@@ -82,11 +82,20 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
         }
     };
     let mut connection = Connection::begin(shared, &destination, address, &verdict);
-    let opening = inspect::opening(shared, &agent, &destination, &live);
+    let (watch, traffic) = (Watch::default(), &connection.traffic);
+    let way = Way {
+        shared,
+        agent: &agent,
+        upstream: &upstream,
+        destination: &destination,
+        live: &live,
+        watch: &watch,
+        traffic,
+    };
     let ending = tokio::select! {
         biased;
         refusal = live.cut() => Err(refusal),
-        ending = relay(&agent, &upstream, opening, &shared.relay, &connection.traffic) => Ok(ending),
+        ending = relay(&agent, &upstream, way.travel(), &watch, &shared.relay, traffic) => Ok(ending),
     };
     match ending {
         Ok(Ending::Finished) => {}
@@ -94,21 +103,34 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
             inband::reset(agent);
             inband::reset(upstream);
         }
-        Ok(Ending::Refused(RefusedOpening { refusal, early })) => {
+        Ok(Ending::Refused(refused)) => {
+            let Refused {
+                refusal,
+                early,
+                place,
+            } = *refused;
             inband::reset(upstream);
             let server_spoke = connection.traffic.received.load(Ordering::Relaxed) > 0;
+            let is_idle = watch.is_idle(&connection.traffic);
             drop(connection);
             drop(live);
             let refused = Unopened {
                 refusal,
                 resolved: Some(address.ip()),
             };
-            if server_spoke {
+            match place {
+                Place::Opening if !server_spoke => {
+                    refuse(shared, agent, &destination, refused, early).await;
+                }
+                Place::Later if is_idle => {
+                    shared.refused(&destination, refused.resolved, &refused.refusal);
+                    inband::refuse_http(agent, &destination.to_string(), &refused.refusal).await;
+                }
                 // An explanation in the middle of the server's words would be taken for one of them.
-                shared.refused(&destination, refused.resolved, &refused.refusal);
-                inband::reset(agent);
-            } else {
-                refuse(shared, agent, &destination, refused, early).await;
+                Place::Opening | Place::Later => {
+                    shared.refused(&destination, refused.resolved, &refused.refusal);
+                    inband::reset(agent);
+                }
             }
         }
         Err(refusal) => {

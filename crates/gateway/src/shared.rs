@@ -14,9 +14,10 @@ use crate::audit::{AuditLog, Event, Outcome, Record};
 use crate::config::{GatewayConfig, HostAddresses, Limits};
 use crate::live::Registry;
 use crate::refusal::{Destination, Kind, Refusal, RefusalList};
-use crate::relay::{RelayResources, Traffic};
+use crate::relay::Traffic;
 use crate::resolver::Resolver;
 use crate::synthetic::{Meaning, SyntheticPair, SyntheticTable};
+use crate::transfer::RelayResources;
 use crate::transport::{Route, Transport};
 
 /// Numbers of a whole run.

@@ -40,6 +40,7 @@ pub struct RuleSet {
     tables: Tables,
     names: Names,
     networks: Networks,
+    denies_names: bool,
 }
 
 impl RuleSet {
@@ -68,6 +69,10 @@ impl RuleSet {
             names,
             networks,
             tables: builder.finish(),
+            denies_names: policy
+                .deny
+                .iter()
+                .any(|rule| !matches!(rule.target, Target::Network(_))),
         }
     }
 
@@ -75,6 +80,12 @@ impl RuleSet {
     #[must_use]
     pub fn mode(&self) -> NetworkMode {
         self.mode
+    }
+
+    /// Tells whether any deny rule is about names.
+    #[must_use]
+    pub fn denies_names(&self) -> bool {
+        self.denies_names
     }
 
     /// Decides about a connection to a name. The address behind it is still to be checked, see

@@ -30,11 +30,14 @@ fn records(message: &[u8], portion: usize) -> Vec<u8> {
     message.chunks(portion).flat_map(record).collect()
 }
 
-fn named(name: &[u8]) -> Parsed {
-    Parsed::Hello(Hello {
-        server_name: Some(name.to_vec()),
-        is_encrypted: false,
-    })
+fn named(name: &[u8], length: usize) -> Parsed {
+    Parsed::Hello {
+        hello: Hello {
+            server_name: Some(name.to_vec()),
+            is_encrypted: false,
+        },
+        length,
+    }
 }
 
 #[test]
@@ -48,11 +51,11 @@ fn the_name_is_found_however_the_hello_is_cut() {
     let message = message(&extensions);
     for portion in [1, 2, 3, 5, 40, 16_384] {
         let bytes = records(&message, portion);
-        assert_eq!(parse(&bytes), named(b"api.example.com"));
+        assert_eq!(parse(&bytes), named(b"api.example.com", bytes.len()));
         // Bytes that follow change nothing.
         assert_eq!(
             parse(&[bytes.as_slice(), b"\x14\x03\x03"].concat()),
-            named(b"api.example.com")
+            named(b"api.example.com", bytes.len())
         );
         for length in 0..bytes.len() {
             match parse(&bytes[..length]) {
@@ -68,7 +71,10 @@ fn other_protocols_are_none() {
     for bytes in [
         b"GET / HTTP/1.1".as_slice(),
         b"SSH-2.0",
-        b"\x80\x2e\x01\x00\x02",
+        b"\x80\x2e\x02\x00\x02",
+        b"\x80\x2e\x01\x02",
+        b"\xff\xfd\x01",
+        b"\x15\x02\x00",
         b"\x16\x02\x00",
         b"\x00",
     ] {
@@ -82,24 +88,32 @@ fn a_hello_without_a_name_or_with_a_hidden_one_is_told_apart() {
         server_name: None,
         is_encrypted: false,
     };
-    assert_eq!(
-        parse(&records(&message(&[]), 100)),
-        Parsed::Hello(nothing.clone())
-    );
+    let complete = |bytes: &[u8]| match parse(bytes) {
+        Parsed::Hello { hello, length } => {
+            assert_eq!(length, bytes.len());
+            hello
+        }
+        other => panic!("a complete hello, not {other:?}"),
+    };
+    assert_eq!(complete(&records(&message(&[]), 100)), nothing);
     // Without any extensions at all, as old clients do.
     let mut old = message(&[]);
     old.truncate(old.len() - 2);
     old[3] -= 2;
-    assert_eq!(parse(&records(&old, 100)), Parsed::Hello(nothing));
+    assert_eq!(complete(&records(&old, 100)), nothing);
     let hidden = [
         name_extension(b"front.example.com"),
         extension(0xfe0d, &[0]),
     ]
     .concat();
-    let Parsed::Hello(hello) = parse(&records(&message(&hidden), 100)) else {
-        panic!("a complete hello");
-    };
-    assert!(hello.is_encrypted);
+    assert!(complete(&records(&message(&hidden), 100)).is_encrypted);
+    // In the form of SSL 2.0, for SSL 2.0 and for TLS.
+    for bytes in [b"\x80\x2e\x01\x00\x02".as_slice(), b"\x80\x2e\x01\x03"] {
+        assert_eq!(complete(bytes), nothing);
+        for length in 1..bytes.len() {
+            assert_eq!(parse(&bytes[..length]), Parsed::Incomplete(length + 1));
+        }
+    }
 }
 
 #[test]
@@ -156,6 +170,22 @@ fn what_parsers_could_read_differently_is_malformed() {
     server[0] = 2;
     assert_eq!(parse(&records(&server, 100)), Parsed::Malformed);
     assert_eq!(parse(b"\x16\x03\x01\x00\x00"), Parsed::Malformed);
+    // A second message in the record of the first.
+    assert_eq!(
+        parse(&records(&[good.as_slice(), &good].concat(), 16_384)),
+        Parsed::Malformed
+    );
+    // A warning in front of the hello.
+    assert_eq!(
+        parse(
+            &[
+                b"\x15\x03\x01\x00\x02\x01\x5a".as_slice(),
+                &records(&good, 100)
+            ]
+            .concat()
+        ),
+        Parsed::Malformed
+    );
     let mut mixed = records(&good, 20);
     mixed[25] = 23;
     assert_eq!(parse(&mixed), Parsed::Malformed);
