@@ -155,6 +155,7 @@ fn start(hosts: &PathBuf, server: SocketAddr) -> (Gateway, SocketAddr, SocketAdd
         host_addresses: HostAddresses::read_by(Vec::new),
         tcp_listener: listener.into(),
         dns_socket: dns.into(),
+        udp: None,
         synthetic: SyntheticRanges::default(),
         upstream: Upstream::files("/dev/null", hosts),
         transport: Arc::new(BenchTransport { server }),

@@ -11,6 +11,7 @@ use crate::audit::AuditSink;
 use crate::resolver::Upstream;
 use crate::synthetic::SyntheticRanges;
 use crate::transport::Transport;
+use crate::udp::UdpSockets;
 
 /// Everything a gateway needs. It opens nothing itself but connections and look-ups towards the world.
 pub struct GatewayConfig {
@@ -24,6 +25,8 @@ pub struct GatewayConfig {
     pub tcp_listener: OwnedFd,
     /// UDP socket on port 53 that receives datagrams to every address ([`rcc_sys::socket::transparent_udp_socket`]).
     pub dns_socket: OwnedFd,
+    /// The sockets of all other datagrams; without them nobody takes such datagrams, and the router refuses them.
+    pub udp: Option<UdpSockets>,
     /// Addresses that stand for names inside.
     pub synthetic: SyntheticRanges,
     /// Where allowed names are looked up.
@@ -41,6 +44,9 @@ pub struct GatewayConfig {
 pub struct Limits {
     /// Connections at a time. More are reset at once. Two descriptors belong to each, so a low `RLIMIT_NOFILE` lowers it.
     pub connections: u32,
+    /// UDP flows at a time. One more ends the one that was idle longest. A descriptor belongs to each, so a low `RLIMIT_NOFILE`
+    /// lowers it.
+    pub flows: u32,
     /// DNS clients over TCP at a time, part of `connections`.
     pub dns_connections: u32,
     /// DNS queries that wait for the host's resolvers at a time.
@@ -57,6 +63,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 8192,
+            flows: 1024,
             dns_connections: 64,
             pending_queries: 256,
             names: 65_536,

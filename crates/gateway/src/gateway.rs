@@ -12,16 +12,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rcc_spec::RuleSet;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::audit::{AuditLog, AuditSummary, Event, Outcome, Record};
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, Limits};
 use crate::refusal::RefusalCount;
 use crate::shared::{Shared, Sockets, take_apart};
-use crate::{dns, inband, live, session};
+use crate::{dns, inband, live, session, udp};
 
 /// Address space of the gateway's stack. Futures live on the heap, so little of it is ever touched.
 const STACK_BYTES: usize = 512 << 10;
@@ -29,6 +30,10 @@ const STACK_BYTES: usize = 512 << 10;
 const RESERVED_DESCRIPTORS: u64 = 128;
 /// Descriptors of a relayed connection: both sockets; pipes and look-ups are few and come and go.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+/// UDP flows, with one descriptor each, get at most this part of the descriptors: one of so many.
+const FLOWS_SHARE: u64 = 8;
+/// Bytes of datagrams that may wait for the gateway; the kernel cuts it to `net.core.rmem_max` (`socket(7)`).
+const DATAGRAMS_BUFFER: usize = 4 << 20;
 /// Pause after accept(2) failed for lack of memory or descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -63,6 +68,8 @@ pub struct Summary {
     pub connections: u64,
     /// Connections that reached the world.
     pub connections_relayed: u64,
+    /// UDP flows that reached the world.
+    pub flows: u64,
     /// DNS messages that the agent sent.
     pub queries: u64,
     /// Payload bytes from the agent to the world.
@@ -220,7 +227,7 @@ fn run(
     ready: &Ready,
 ) -> Result<Summary, GatewayError> {
     let start = |what| move |source| GatewayError::Start { what, source };
-    let connections = connection_limit(shared.limits.connections);
+    let fitting = fitting_limits(&shared.limits);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -234,14 +241,15 @@ fn run(
         }
         Ok(runtime) => runtime.block_on(async {
             let served = async {
-                let (listener, dns) =
-                    register(sockets).map_err(start("registering its sockets"))?;
+                let registered = register(sockets).map_err(start("registering its sockets"))?;
+                let listener = registered.tcp;
                 Ok::<_, GatewayError>((
-                    tokio::spawn(accept(Arc::clone(shared), listener, connections)),
-                    tokio::spawn(dns::udp::serve(Arc::clone(shared), dns)),
+                    tokio::spawn(accept(Arc::clone(shared), listener, fitting.connections)),
+                    tokio::spawn(dns::udp::serve(Arc::clone(shared), registered.dns)),
+                    tokio::spawn(datagrams(Arc::clone(shared), registered.udp, fitting.flows)),
                 ))
             };
-            let (tcp, dns) = match served.await {
+            let (tcp, dns, udp) = match served.await {
                 Ok(tasks) => tasks,
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -256,6 +264,7 @@ fn run(
                 _ = tcp => Err(GatewayError::Stopped { what: "its listener" }),
                 _ = dns => Err(GatewayError::Stopped { what: "its DNS service" }),
                 _ = obedient => Err(GatewayError::Stopped { what: "its control" }),
+                _ = udp => Err(GatewayError::Stopped { what: "its UDP relay" }),
             }
         }),
     };
@@ -264,12 +273,49 @@ fn run(
     outcome.map(|()| summary(shared, audit))
 }
 
-fn register(sockets: Sockets) -> io::Result<(TcpListener, UdpSocket)> {
+/// The sockets as the event loop knows them.
+struct Registered {
+    tcp: TcpListener,
+    dns: UdpSocket,
+    udp: Option<(UdpSocket, OwnedFd, Option<OwnedFd>)>,
+}
+
+fn register(sockets: Sockets) -> io::Result<Registered> {
     let listener = StdTcpListener::from(sockets.tcp);
     listener.set_nonblocking(true)?;
-    let dns = StdUdpSocket::from(sockets.dns);
-    dns.set_nonblocking(true)?;
-    Ok((TcpListener::from_std(listener)?, UdpSocket::from_std(dns)?))
+    let udp_socket = |descriptor: OwnedFd| {
+        let socket = StdUdpSocket::from(descriptor);
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket)
+    };
+    let udp = match sockets.udp {
+        Some(sockets) => {
+            // The kernel grants what its own limit allows; bursts beyond that are lost.
+            let _ = set_socket_recv_buffer_size(&sockets.datagrams, DATAGRAMS_BUFFER);
+            let datagrams = udp_socket(sockets.datagrams)?;
+            Some((datagrams, sockets.raw_v4, sockets.raw_v6))
+        }
+        None => None,
+    };
+    Ok(Registered {
+        tcp: TcpListener::from_std(listener)?,
+        dns: udp_socket(sockets.dns)?,
+        udp,
+    })
+}
+
+/// Serves datagrams, if there are sockets for them, until the task is dropped.
+async fn datagrams(
+    shared: Arc<Shared>,
+    sockets: Option<(UdpSocket, OwnedFd, Option<OwnedFd>)>,
+    limit: usize,
+) {
+    match sockets {
+        Some((socket, raw_v4, raw_v6)) => {
+            udp::serve(shared, socket, raw_v4, raw_v6, limit).await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Accepts connections until the task is dropped.
@@ -301,8 +347,14 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, limit: usize) {
     }
 }
 
-/// Raises the limit of descriptors as far as allowed, and lowers the number of connections to what fits.
-fn connection_limit(wanted: u32) -> usize {
+/// How many may be served at a time.
+struct Fitting {
+    connections: usize,
+    flows: usize,
+}
+
+/// Raises the limit of descriptors as far as allowed, and lowers the numbers of connections and flows to what fits.
+fn fitting_limits(limits: &Limits) -> Fitting {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum {
         let raised = Rlimit {
@@ -313,10 +365,16 @@ fn connection_limit(wanted: u32) -> usize {
             limit = raised;
         }
     }
-    let fitting = limit.current.map_or(u64::MAX, |descriptors| {
-        (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION).max(16)
+    let descriptors = limit.current.map_or(u64::MAX, |descriptors| {
+        descriptors.saturating_sub(RESERVED_DESCRIPTORS)
     });
-    usize::try_from(fitting.min(wanted.into())).unwrap_or(usize::MAX >> 4)
+    let flows = (descriptors / FLOWS_SHARE).max(16).min(limits.flows.into());
+    let connections = descriptors.saturating_sub(flows) / DESCRIPTORS_PER_CONNECTION;
+    let connections = connections.max(16).min(limits.connections.into());
+    Fitting {
+        connections: usize::try_from(connections).unwrap_or(usize::MAX >> 4),
+        flows: usize::try_from(flows).unwrap_or(usize::MAX >> 4),
+    }
 }
 
 fn summary(shared: &Shared, audit: AuditSummary) -> Summary {
@@ -327,6 +385,7 @@ fn summary(shared: &Shared, audit: AuditSummary) -> Summary {
         refusals_unlisted,
         connections: counters.accepted.load(Ordering::Relaxed),
         connections_relayed: counters.relayed.load(Ordering::Relaxed),
+        flows: counters.flows.load(Ordering::Relaxed),
         queries: counters.queries.load(Ordering::Relaxed),
         bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
         bytes_received: counters.bytes_received.load(Ordering::Relaxed),

@@ -14,7 +14,6 @@ use crate::synthetic::Meaning;
 use crate::transport::Route;
 
 /// What the address stands for, and the verdict on name or address, port and protocol.
-#[expect(dead_code, reason = "the datagram relay, which is next, uses it")]
 pub(crate) fn judge(
     shared: &Shared,
     rules: &RuleSet,

@@ -1,7 +1,7 @@
 //! The gateway: the only way from a sandbox to the world.
 //!
-//! It serves two sockets of the run's router namespace from a thread of the supervisor, in the host's own network: a TCP listener that
-//! accepts connections to any address, and a UDP socket that receives every DNS packet. DNS answers carry synthetic addresses, so
+//! It serves sockets of the run's router namespace from a thread of the supervisor, in the host's own network: a TCP listener that
+//! accepts connections to any address, a UDP socket that receives every DNS packet, and one for all other datagrams. DNS answers carry synthetic addresses, so
 //! the gateway knows which name a connection is for; the verdict is `rcc_spec::RuleSet`'s, on that name and again on the
 //! address that it leads to. If any of this fails, there is no network: nothing else forwards packets.
 //!
@@ -33,6 +33,7 @@ mod shared;
 mod synthetic;
 mod transfer;
 mod transport;
+mod udp;
 mod watch;
 
 pub use audit::{AuditSink, AuditSummary};
@@ -42,6 +43,7 @@ pub use refusal::RefusalCount;
 pub use resolver::Upstream;
 pub use synthetic::SyntheticRanges;
 pub use transport::{HostTransport, Route, Transport, connect, route};
+pub use udp::UdpSockets;
 
 /// An error of the operating system in its own words, without the number.
 fn describe(error: &std::io::Error) -> String {

@@ -26,10 +26,10 @@ use crate::refusal::{Destination, Host, Refusal};
 use crate::shared::Shared;
 
 /// Puts new rules in force and judges everything that lives by them. When this returns, what they forbid is cut.
-/// The result is the number of connections cut.
+/// The result is the number of connections and UDP flows cut.
 pub(crate) async fn set_rules(shared: &Shared, rules: Arc<RuleSet>) -> usize {
     shared.swap_rules(rules);
-    let cut = shared.live.judge_all(shared);
+    let cut = shared.live.judge_all(shared) + shared.flows.rejudge(shared);
     shared.live.wait_until_cut().await;
     cut
 }

@@ -225,7 +225,8 @@ impl<'shared> Connection<'shared> {
         verdict: &Verdict,
     ) -> Self {
         let mut record = Record::new(Event::Connect, Protocol::Tcp, Outcome::Allow);
-        record.connection = Some(shared.counters.relayed.fetch_add(1, Ordering::Relaxed) + 1);
+        shared.counters.relayed.fetch_add(1, Ordering::Relaxed);
+        record.connection = Some(shared.next_connection());
         record.name = destination.name().map(ToString::to_string);
         record.address = Some(address.ip());
         record.port = Some(destination.port);

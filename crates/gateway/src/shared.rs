@@ -19,6 +19,7 @@ use crate::resolver::Resolver;
 use crate::synthetic::{Meaning, SyntheticPair, SyntheticTable};
 use crate::transfer::RelayResources;
 use crate::transport::{Route, Transport};
+use crate::udp::{Flows, UdpSockets};
 
 /// Numbers of a whole run.
 #[derive(Debug, Default)]
@@ -27,6 +28,10 @@ pub(crate) struct Counters {
     pub(crate) accepted: AtomicU64,
     /// Connections that reached an upstream.
     pub(crate) relayed: AtomicU64,
+    /// UDP flows that were opened.
+    pub(crate) flows: AtomicU64,
+    /// Numbers given to connections and flows in the log.
+    numbers: AtomicU64,
     pub(crate) queries: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
@@ -46,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) relay: RelayResources,
     pub(crate) counters: Counters,
     pub(crate) audit: AuditLog,
+    pub(crate) flows: Flows,
     synthetic: Mutex<SyntheticTable>,
     refusals: Mutex<RefusalList>,
 }
@@ -70,6 +76,7 @@ impl Shared {
             relay: RelayResources::new(),
             counters: Counters::default(),
             audit,
+            flows: Flows::new(),
             synthetic: Mutex::new(config.synthetic),
             refusals: Mutex::new(RefusalList::default()),
         }
@@ -136,6 +143,11 @@ impl Shared {
             Some(refusal) => Err(refusal),
             None => Ok(()),
         }
+    }
+
+    /// The next number of a connection or flow in the log.
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.counters.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn synthetic(&self) -> MutexGuard<'_, SyntheticTable> {
@@ -232,12 +244,14 @@ pub(crate) fn take_apart(
     let sockets = Sockets {
         tcp: config.tcp_listener,
         dns: config.dns_socket,
+        udp: config.udp,
     };
     (parts, sockets, (config.run_id, config.audit))
 }
 
-/// The two sockets towards the agent.
+/// The sockets towards the agent.
 pub(crate) struct Sockets {
     pub(crate) tcp: std::os::fd::OwnedFd,
     pub(crate) dns: std::os::fd::OwnedFd,
+    pub(crate) udp: Option<UdpSockets>,
 }

@@ -140,6 +140,21 @@ pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
     }
 }
 
+/// Opens a non-blocking UDP socket that exchanges datagrams with one address only. Sends nothing.
+///
+/// # Errors
+/// What `socket(2)` or `connect(2)` report, such as `ENETUNREACH`.
+pub(crate) fn connect_datagrams(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(socket)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

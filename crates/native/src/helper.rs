@@ -13,7 +13,9 @@ use rcc_sys::netlink::router::{
 };
 use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket};
 use rcc_sys::process::{CloneFlags, Forked, clone_process, enter_new_network_namespace, exit_now};
-use rcc_sys::socket::{IpFamilies, transparent_tcp_listener, transparent_udp_socket};
+use rcc_sys::socket::{
+    IpFamilies, raw_sender_v4, raw_sender_v6, transparent_tcp_listener, transparent_udp_socket,
+};
 use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -91,6 +93,16 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
         .map_err(on_step("open the gateway's TCP listener"))?;
     let dns = transparent_udp_socket(DNS_PORT, families)
         .map_err(on_step("open the gateway's DNS socket"))?;
+    let udp = transparent_udp_socket(network::TPROXY_PORT, families)
+        .map_err(on_step("open the gateway's UDP socket"))?;
+    // Right to send in any name is checked when they are made; whoever holds them later needs none.
+    let raw_v4 = raw_sender_v4().map_err(on_step("open the gateway's sender for IPv4"))?;
+    let raw_v6 = match families {
+        IpFamilies::Both => {
+            Some(raw_sender_v6().map_err(on_step("open the gateway's sender for IPv6"))?)
+        }
+        IpFamilies::V4Only => None,
+    };
     // Where /proc/sys is read-only the kernel keeps its limits: refusals are then less prompt, not less strict.
     let _ = lift_icmp_limits(families);
     let agent_namespace = agent_namespace(&from_init)?;
@@ -112,7 +124,7 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
             agent_namespace: agent_namespace.as_fd(),
             mtu: network::LINK_MTU,
             addresses,
-            tcp_port: network::TPROXY_PORT,
+            tproxy_port: network::TPROXY_PORT,
         },
     )
     .map_err(refused(step))?;
@@ -126,8 +138,10 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
     // the five seconds after which the C library asks again (seen on a busy machine).
     wait_until_up(&route).map_err(refused("wait for the link"))?;
     // 6.
+    let mut descriptors = vec![tcp.as_fd(), dns.as_fd(), udp.as_fd(), raw_v4.as_fd()];
+    descriptors.extend(raw_v6.as_ref().map(AsFd::as_fd));
     control
-        .send(&Message::NetworkReady, &[tcp.as_fd(), dns.as_fd()])
+        .send(&Message::NetworkReady, &descriptors)
         .map_err(on_step("report to the supervisor"))
 }
 

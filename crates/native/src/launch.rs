@@ -26,13 +26,19 @@ use crate::helper;
 use crate::protocol::{Control, Message};
 use crate::stage_start::Stage;
 
-/// The two sockets of the router namespace that the gateway serves.
+/// The sockets of the router namespace that the gateway serves.
 #[derive(Debug)]
 pub struct Listeners {
     /// Transparent TCP listener: an accepted socket's local address is the original destination.
     pub tcp: OwnedFd,
     /// Transparent UDP socket on port 53.
     pub dns: OwnedFd,
+    /// Transparent UDP socket that receives all other datagrams of the agent.
+    pub udp: OwnedFd,
+    /// Raw socket that sends IPv4 packets to the agent, whole with their headers.
+    pub raw_v4: OwnedFd,
+    /// The same for IPv6; none on a kernel without it.
+    pub raw_v6: Option<OwnedFd>,
 }
 
 /// A sandbox whose network stands; its first process is still building the file tree, and the agent has not been started.
@@ -235,10 +241,19 @@ fn await_init(helper: &Control) -> Result<OwnedFd, NativeError> {
 fn await_network(helper: &Control, init: &Control) -> Result<Listeners, NativeError> {
     match hear(helper, HELPER) {
         Ok((Message::NetworkReady, descriptors)) => {
-            let [tcp, dns]: [OwnedFd; 2] = descriptors
-                .try_into()
-                .map_err(|_| NativeError::Protocol { who: HELPER })?;
-            Ok(Listeners { tcp, dns })
+            let mut descriptors = descriptors.into_iter();
+            let mut next = || {
+                descriptors
+                    .next()
+                    .ok_or(NativeError::Protocol { who: HELPER })
+            };
+            Ok(Listeners {
+                tcp: next()?,
+                dns: next()?,
+                udp: next()?,
+                raw_v4: next()?,
+                raw_v6: descriptors.next(),
+            })
         }
         Ok(_) => Err(NativeError::Protocol { who: HELPER }),
         // When pid 1 failed first, the helper only saw its namespace vanish: pid 1's own words are the cause.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// Longest datagram; a longer one is cut by the kernel and refused here.
 const LONGEST_MESSAGE: usize = 4096;
 /// Most descriptors that one message carries.
-const MOST_DESCRIPTORS: usize = 4;
+const MOST_DESCRIPTORS: usize = 8;
 
 /// Everything that is ever said on a control socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,8 @@ pub(crate) enum Message {
     InitStarted,
     /// Future pid 1 to helper: its network namespace exists. Carries it.
     AgentNamespace,
-    /// Helper to supervisor: the network is built. Carries the TCP listener and the resolver's UDP socket.
+    /// Helper to supervisor: the network is built. Carries the TCP listener, the resolver's UDP socket, the socket of all
+    /// other UDP, the raw IPv4 socket and, with IPv6, the raw IPv6 socket.
     NetworkReady,
     /// pid 1 to supervisor: the tree is built. Carries the pseudo-terminal's master when there is one.
     TreeReady,

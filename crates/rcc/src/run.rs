@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rcc_gateway::{
     AuditSink, Gateway, GatewayConfig, GatewayError, HostAddresses, HostTransport, Limits,
-    RefusalCount, Summary, SyntheticRanges, Upstream,
+    RefusalCount, Summary, SyntheticRanges, UdpSockets, Upstream,
 };
 use rcc_native::{Early, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
@@ -89,6 +89,11 @@ fn start_gateway(
         }),
         tcp_listener: listeners.tcp,
         dns_socket: listeners.dns,
+        udp: Some(UdpSockets {
+            datagrams: listeners.udp,
+            raw_v4: listeners.raw_v4,
+            raw_v6: listeners.raw_v6,
+        }),
         synthetic: SyntheticRanges::default(),
         upstream: Upstream::system(),
         transport: Arc::new(HostTransport),

@@ -278,35 +278,6 @@ fn mode_internet_reaches_public_hosts_by_name_and_by_address() {
     assert!([DENIED_V4.into(), DENIED_V6.into()].contains(&served_by(&record)));
 }
 
-#[test]
-fn udp_other_than_dns_is_refused_at_once() {
-    let Some(world) = World::start_or_skip() else {
-        return;
-    };
-    let place = Place::new(&world, "udp");
-    let lines: Vec<Vec<String>> = [ALLOWED_V4.to_string(), ALLOWED_V6.to_string()]
-        .iter()
-        .flat_map(|address| {
-            ["7", "123"].map(|port| words(&["udp", address, port, &"x".repeat(48)]))
-        })
-        .collect();
-    for (line, control) in lines.iter().zip(from_host(&world, &lines)) {
-        assert!(control.ok, "the control {line:?} must work: {control:?}");
-    }
-    world.forget();
-    let (records, _) = place.probes(&["--network", "internet"], &lines);
-    for (line, record) in lines.iter().zip(&records) {
-        // ICMP "administratively prohibited": icmp_err_convert in net/ipv4/icmp.c, tab_unreach in net/ipv6/icmp.c.
-        record.assert_denied(if line[1].contains(':') {
-            "EACCES"
-        } else {
-            "EHOSTUNREACH"
-        });
-        assert_soon(milliseconds(record), &format!("{record:?}"));
-    }
-    assert!(world.seen().is_empty(), "{:?}", world.seen());
-}
-
 /// The reason that the audit log must give for a class of [`FORBIDDEN`] when the gateway decides.
 fn reason(class: &str) -> &'static str {
     match class {

@@ -104,9 +104,9 @@ fn one_run() -> [Duration; 10] {
         agent_namespace: agent.as_fd(),
         mtu: 65_520,
         addresses,
-        tcp_port: 4000,
+        tproxy_port: 4000,
     };
-    router::configure_rules(&netfilter, config.tcp_port).unwrap();
+    router::configure_rules(&netfilter, config.tproxy_port).unwrap();
     lap(3);
     router::configure_link(&route, &config).unwrap();
     lap(4);

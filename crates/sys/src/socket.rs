@@ -12,7 +12,11 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::SysError;
-use crate::sockopt::{last_errno, set_socket_option};
+use crate::sockopt::{last_errno, set_socket_option, socket_option};
+
+mod batch;
+
+pub use batch::{Outgoing, ReceiveBatch, Received, send_many};
 
 /// Which Internet protocols a socket serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +57,32 @@ pub fn transparent_udp_socket(port: u16, families: IpFamilies) -> Result<OwnedFd
     }
     bind_all_addresses(&socket, port, families)?;
     Ok(socket)
+}
+
+/// Opens a raw IPv4 socket that sends packets as they are given, header included (`raw(7)`, `IPPROTO_RAW`).
+///
+/// The source address is free, and nothing can be received. The kernel fills in checksum and length of the IPv4 header and does
+/// not cut packets: one that is longer than the link's MTU is refused with `EMSGSIZE`.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_RAW` in the user namespace of the network namespace. Sending needs no right.
+pub fn raw_sender_v4() -> Result<OwnedFd, SysError> {
+    raw_sender(AddressFamily::INET)
+}
+
+/// Opens a raw IPv6 socket that sends packets as they are given (`ipv6(7)`), as [`raw_sender_v4`]; nothing is filled in.
+///
+/// # Errors
+/// As [`raw_sender_v4`]; `EAFNOSUPPORT` on a kernel without IPv6.
+pub fn raw_sender_v6() -> Result<OwnedFd, SysError> {
+    raw_sender(AddressFamily::INET6)
+}
+
+fn raw_sender(family: AddressFamily) -> Result<OwnedFd, SysError> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let protocol = Some(rustix::net::ipproto::RAW);
+    rustix::net::socket_with(family, SocketType::RAW, flags, protocol)
+        .map_err(SysError::at("socket(2)", "raw socket"))
 }
 
 fn transparent_socket(kind: SocketType, families: IpFamilies) -> Result<OwnedFd, SysError> {
@@ -98,6 +128,39 @@ fn bind_all_addresses(socket: &OwnedFd, port: u16, families: IpFamilies) -> Resu
 
 fn describe(port: u16) -> String {
     format!("port {port}")
+}
+
+/// The longest packet that the path to a connected socket's peer takes, as far as the kernel knows (`IP_MTU` in `ip(7)`, `IPV6_MTU`
+/// in `ipv6(7)`).
+///
+/// # Errors
+/// `ENOTCONN`.
+pub fn path_mtu(socket: BorrowedFd<'_>) -> Result<u32, SysError> {
+    let failed = |errno| SysError::new("getsockopt(2)", "IP_MTU", errno);
+    let (level, option) = match sockopt::socket_domain(socket).map_err(failed)? {
+        AddressFamily::INET => (libc::SOL_IP, libc::IP_MTU),
+        _ => (libc::SOL_IPV6, libc::IPV6_MTU),
+    };
+    let mtu = socket_option(socket, level, option).map_err(failed)?;
+    u32::try_from(mtu).map_err(|_| failed(Errno::INVAL))
+}
+
+/// Makes the kernel refuse datagrams that are too long for the path, with `EMSGSIZE`, where it would cut them
+/// (`IP_MTU_DISCOVER` in `ip(7)`).
+///
+/// # Errors
+/// None that depends on the caller.
+pub fn forbid_fragments(socket: BorrowedFd<'_>) -> Result<(), SysError> {
+    let failed = |errno| SysError::new("setsockopt(2)", "IP_MTU_DISCOVER", errno);
+    let (level, option, value) = match sockopt::socket_domain(socket).map_err(failed)? {
+        AddressFamily::INET => (libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO),
+        _ => (
+            libc::SOL_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_DO,
+        ),
+    };
+    set_socket_option(socket, level, option, value).map_err(failed)
 }
 
 /// A received datagram; its bytes are in the caller's buffer.
@@ -168,14 +231,7 @@ pub fn recv_with_original_destination(
     )]
     let used = usize::try_from(header.msg_controllen).map_err(|_| unreadable())?;
     let control = control.0.get(..used).ok_or_else(unreadable)?;
-    let original_destination = control_messages(control)
-        .find_map(|(level, kind, data)| match (level, kind) {
-            (libc::SOL_IP, libc::IP_ORIGDSTADDR) | (libc::SOL_IPV6, libc::IPV6_ORIGDSTADDR) => {
-                socket_address(data)
-            }
-            _ => None,
-        })
-        .ok_or_else(unreadable)?;
+    let original_destination = original_destination(control).ok_or_else(unreadable)?;
     Ok(Datagram {
         length,
         truncated: header.msg_flags & libc::MSG_TRUNC != 0,
@@ -271,6 +327,16 @@ fn control_messages(bytes: &[u8]) -> impl Iterator<Item = (i32, i32, &[u8])> {
         let data = rest.get(CONTROL_HEADER..length)?;
         rest = rest.get(align_control(length)..).unwrap_or(&[]);
         Some((i32::from_ne_bytes(*level), i32::from_ne_bytes(*kind), data))
+    })
+}
+
+/// The original destination among control messages.
+fn original_destination(control: &[u8]) -> Option<SocketAddr> {
+    control_messages(control).find_map(|(level, kind, data)| match (level, kind) {
+        (libc::SOL_IP, libc::IP_ORIGDSTADDR) | (libc::SOL_IPV6, libc::IPV6_ORIGDSTADDR) => {
+            socket_address(data)
+        }
+        _ => None,
     })
 }
 

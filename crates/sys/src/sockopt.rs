@@ -36,6 +36,32 @@ pub(crate) fn set_socket_option(
     }
 }
 
+/// Reads an option whose value is an `int` (`getsockopt(2)`).
+pub(crate) fn socket_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+) -> Result<libc::c_int, Errno> {
+    let mut value: libc::c_int = 0;
+    let mut length: libc::socklen_t = 4;
+    // SAFETY: the descriptor is borrowed and so stays open; both pointers are to variables of this stack frame, which live
+    // until the call returns; the kernel writes at most `length` bytes, the size of `value`, and the length that it used.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        Ok(value)
+    } else {
+        Err(last_errno())
+    }
+}
+
 /// The errno of the C library call that just failed on this thread.
 pub(crate) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)

@@ -22,7 +22,8 @@ use namespaces::{Namespace, in_new_namespaces};
 use rcc_sys::netlink::router::{self, AgentLinkConfig, LinkAddresses, LinkV6, RouterConfig};
 use rcc_sys::netlink::{NetfilterSocket, NetlinkError, RouteSocket, interface_addresses};
 use rcc_sys::socket::{
-    IpFamilies, recv_with_original_destination, send_from, transparent_tcp_listener,
+    IpFamilies, Outgoing, ReceiveBatch, raw_sender_v4, raw_sender_v6,
+    recv_with_original_destination, send_from, send_many, transparent_tcp_listener,
     transparent_udp_socket,
 };
 use rcc_testkit::require;
@@ -39,7 +40,7 @@ const ADDRESSES: LinkAddresses = LinkAddresses {
         prefix: 64,
     }),
 };
-const TCP_PORT: u16 = 4000;
+const TPROXY_PORT: u16 = 4000;
 /// Long enough for a busy machine; no test waits for it when all is well.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What "at once" means: far below the first retransmission of TCP (one second).
@@ -52,7 +53,7 @@ fn config(agent: &Namespace) -> RouterConfig<'_> {
         agent_namespace: agent.as_fd(),
         mtu: 65_520,
         addresses: ADDRESSES,
-        tcp_port: TCP_PORT,
+        tproxy_port: TPROXY_PORT,
     }
 }
 
@@ -81,7 +82,7 @@ fn configure(agent: &Namespace) {
 }
 
 fn listener() -> TcpListener {
-    TcpListener::from(transparent_tcp_listener(TCP_PORT, IpFamilies::Both).unwrap())
+    TcpListener::from(transparent_tcp_listener(TPROXY_PORT, IpFamilies::Both).unwrap())
 }
 
 fn wait_readable(socket: impl AsFd) {
@@ -237,8 +238,8 @@ fn an_ipv4_only_dns_socket_works_too() {
 }
 
 #[test]
-fn other_udp_is_refused_at_once() {
-    in_new_namespaces("other_udp_is_refused_at_once", || {
+fn udp_without_a_gateway_is_refused_at_once() {
+    in_new_namespaces("udp_without_a_gateway_is_refused_at_once", || {
         let agent = configured();
         // RFC 1812, 5.2.7.1 code 13 reaches programs as EHOSTUNREACH, RFC 4443, 3.1 code 1 as EACCES.
         for (wanted, expected) in [
@@ -265,6 +266,128 @@ fn other_udp_is_refused_at_once() {
             assert!(took < AT_ONCE, "the refusal of {wanted} took {took:?}");
         }
     });
+}
+
+fn outgoing(packet: &[u8], to: IpAddr) -> Outgoing<'_> {
+    Outgoing {
+        header: packet,
+        payload: &[],
+        to: Some(to),
+    }
+}
+
+/// RFC 791, 3.1; the kernel fills in length and checksum.
+fn ipv4_packet(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0];
+    packet.extend_from_slice(&source.octets());
+    packet.extend_from_slice(&destination.octets());
+    packet.extend_from_slice(body);
+    packet
+}
+
+/// RFC 8200, 3, with a UDP header whose checksum makes the sum right (RFC 768).
+fn ipv6_datagram(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    let (IpAddr::V6(from), IpAddr::V6(to)) = (source.ip(), destination.ip()) else {
+        panic!("IPv6 addresses")
+    };
+    let length = u16::try_from(8 + payload.len()).unwrap();
+    let mut udp = source.port().to_be_bytes().to_vec();
+    for number in [destination.port(), length, 0] {
+        udp.extend_from_slice(&number.to_be_bytes());
+    }
+    udp.extend_from_slice(payload);
+    let addresses = [from.octets(), to.octets()].concat();
+    let pseudo = [
+        addresses.as_slice(),
+        &[0, 0],
+        &length.to_be_bytes(),
+        &[0, 0, 0, 17],
+        &udp,
+    ]
+    .concat();
+    let sum: u32 = pseudo
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap();
+    udp[6..8].copy_from_slice(&checksum.to_be_bytes());
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend_from_slice(&length.to_be_bytes());
+    packet.extend_from_slice(&[17, 64]);
+    packet.extend_from_slice(&addresses);
+    packet.extend_from_slice(&udp);
+    packet
+}
+
+#[test]
+fn datagrams_arrive_in_batches_and_raw_sockets_answer_in_any_name_from_elsewhere() {
+    in_new_namespaces(
+        "datagrams_arrive_in_batches_and_raw_sockets_answer_in_any_name_from_elsewhere",
+        || {
+            let agent = configured();
+            let server = transparent_udp_socket(TPROXY_PORT, IpFamilies::Both).unwrap();
+            let (raw_v4, raw_v6) = (raw_sender_v4().unwrap(), raw_sender_v6().unwrap());
+            // Whoever holds the sockets may be in another namespace and needs no right: the gateway is.
+            let elsewhere = Namespace::new();
+            for wanted in ["203.0.113.7:443", "[2001:db8::7]:123", "198.18.0.1:4000"] {
+                let wanted: SocketAddr = wanted.parse().unwrap();
+                let (client, from) = agent.run(move || {
+                    let any = if wanted.is_ipv4() {
+                        "0.0.0.0:0"
+                    } else {
+                        "[::]:0"
+                    };
+                    let client = UdpSocket::bind(any).unwrap();
+                    client.connect(wanted).unwrap();
+                    client.send(b"first").unwrap();
+                    client.send(b"").unwrap();
+                    client.set_read_timeout(Some(PATIENCE)).unwrap();
+                    let from = client.local_addr().unwrap();
+                    (client, from)
+                });
+                let mut batch = ReceiveBatch::new(4, 3);
+                let mut payloads = Vec::new();
+                while payloads.len() < 2 {
+                    wait_readable(&server);
+                    batch.receive(server.as_fd()).unwrap();
+                    for datagram in batch.datagrams() {
+                        assert_eq!(datagram.original_destination, Some(wanted));
+                        assert_eq!(datagram.source, Some(from));
+                        payloads.push((datagram.payload.to_vec(), datagram.truncated));
+                    }
+                }
+                assert_eq!(payloads, [(b"fir".to_vec(), true), (Vec::new(), false)]);
+                assert_eq!(
+                    batch.receive(server.as_fd()).unwrap_err().errno,
+                    Errno::AGAIN
+                );
+                assert_eq!(batch.datagrams().count(), 0);
+
+                let packet = match (wanted.ip(), from.ip()) {
+                    (IpAddr::V4(source), IpAddr::V4(to)) => {
+                        let ports =
+                            [wanted.port().to_be_bytes(), from.port().to_be_bytes()].concat();
+                        let udp = [ports.as_slice(), &[0, 14, 0, 0], b"answer"].concat();
+                        ipv4_packet(source, to, 17, &udp)
+                    }
+                    _ => ipv6_datagram(wanted, from, b"answer"),
+                };
+                let raw = if wanted.is_ipv4() { &raw_v4 } else { &raw_v6 };
+                let raw = raw.try_clone().unwrap();
+                let sent = elsewhere.run(move || {
+                    let twice = [outgoing(&packet, from.ip()), outgoing(&packet, from.ip())];
+                    send_many(raw.as_fd(), &twice)
+                });
+                assert_eq!(sent, Ok(2));
+                let mut buffer = [0; 64];
+                for _ in 0..2 {
+                    let length = client.recv(&mut buffer).unwrap();
+                    assert_eq!(&buffer[..length], b"answer");
+                }
+            }
+        },
+    );
 }
 
 #[test]
@@ -387,9 +510,34 @@ fn the_router_namespace_cannot_start_anything() {
         assert_eq!(service.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        for wanted in ["198.18.0.2:8000", "203.0.113.9:53", "127.0.0.1:9"] {
+        for wanted in ["203.0.113.9:53", "127.0.0.1:9", "198.18.0.1:9"] {
             let error = socket.send_to(b"x", wanted).unwrap_err();
             assert_eq!(errno_of(&error), Errno::PERM, "{wanted}");
+        }
+        // Nor can the raw socket, whatever header it gives: not elsewhere, no first packet of a connection, no echo request.
+        let raw = raw_sender_v4().unwrap();
+        let agent_address: IpAddr = target.ip();
+        for (what, protocol, body, to) in [
+            ("elsewhere", 17, &[0; 8][..], "203.0.113.9".parse().unwrap()),
+            (
+                "syn",
+                6,
+                &[
+                    0, 9, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0,
+                ],
+                agent_address,
+            ),
+            ("echo", 1, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0], agent_address),
+            ("sctp", 132, &[0; 12], agent_address),
+        ] {
+            let packet = ipv4_packet(
+                "203.0.113.9".parse().unwrap(),
+                "198.18.0.2".parse().unwrap(),
+                protocol,
+                body,
+            );
+            let sent = send_many(raw.as_fd(), &[outgoing(&packet, to)]);
+            assert_eq!(sent.unwrap_err().errno, Errno::PERM, "{what}");
         }
         // Positive control: an answer from port 53 is let through.
         let server = transparent_udp_socket(53, IpFamilies::Both).unwrap();

@@ -130,6 +130,7 @@ impl Setup {
             host_addresses: HostAddresses::read_by(move || self.host_addresses.clone()),
             tcp_listener: listener.into(),
             dns_socket: dns.into(),
+            udp: None,
             synthetic: self.synthetic,
             upstream: self
                 .upstream

@@ -341,10 +341,10 @@ fn try_network(report: &mut Report) {
         agent_namespace: agent.namespace.as_fd(),
         mtu: rcc_plan::network::LINK_MTU,
         addresses: addresses(families),
-        tcp_port: rcc_plan::network::TPROXY_PORT,
+        tproxy_port: rcc_plan::network::TPROXY_PORT,
     };
     // Reported apart, because what is missing differs: nf_tables here, veth there.
-    let rules = configure_rules(&router.netfilter, config.tcp_port);
+    let rules = configure_rules(&router.netfilter, config.tproxy_port);
     let rules = report.step(Step::Rules, rules.map_err(Failure::from));
     let link = configure_link(&router.route, &config);
     if report
@@ -360,7 +360,7 @@ fn try_network(report: &mut Report) {
     if end.is_none() || rules.is_none() {
         return;
     }
-    let listener = transparent_tcp_listener(config.tcp_port, families).map_err(Failure::from);
+    let listener = transparent_tcp_listener(config.tproxy_port, families).map_err(Failure::from);
     for (step, wanted, client) in agent.clients {
         let outcome = match &listener {
             Ok(listener) => connect(&client, listener, wanted),

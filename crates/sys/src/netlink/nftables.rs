@@ -41,6 +41,7 @@ const ICMPV6: u8 = 58;
 /// RFC 792 and RFC 4443: message types.
 const ICMP_UNREACHABLE: u8 = 3;
 const ICMPV6_UNREACHABLE: u8 = 1;
+const ICMPV6_PACKET_TOO_BIG: u8 = 2;
 /// RFC 4861, 4.3 and 4.4.
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
@@ -48,19 +49,18 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const TCP_FLAGS_OFFSET: u32 = 13;
 const TCP_FIN_SYN_RST_ACK: u8 = 0x17;
 const TCP_SYN: u8 = 0x02;
-const SOURCE_PORT_OFFSET: u32 = 0;
 const DESTINATION_PORT_OFFSET: u32 = 2;
 
 /// Writes the whole table of the router namespace as one transaction.
 ///
-/// Should: hand everything the agent sends over TCP to the listener on `tcp_port` and its DNS datagrams to port 53,
+/// Should: hand everything the agent sends over TCP and UDP to the sockets on `port`, its DNS datagrams to port 53,
 /// whatever their destination; answer everything else with "administratively prohibited" at once.
 ///
 /// Mustn't: forward anything; let the router namespace open a connection, or send anything that is not an answer.
 ///
 /// TCP that nobody listens for any more gets a reset and not an ICMP error: a program inside connect(2) would only
 /// notice the error at its first retransmission, a second later (seen).
-pub(super) fn router_rules(batch: &mut Batch, veth_index: u32, tcp_port: u16) {
+pub(super) fn router_rules(batch: &mut Batch, veth_index: u32, port: u16) {
     let veth = veth_index.to_ne_bytes();
     batch.transaction_begin(NFNL_SUBSYS_NFTABLES);
     batch.nft(&STEP_TABLE, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL);
@@ -75,7 +75,7 @@ pub(super) fn router_rules(batch: &mut Batch, veth_index: u32, tcp_port: u16) {
     });
     // 2. The bulk of all packets.
     batch.rule(PREROUTING, |rule| {
-        rule.transport(TCP).tproxy(tcp_port).verdict(NF_ACCEPT);
+        rule.transport(TCP).tproxy(port).verdict(NF_ACCEPT);
     });
     // 3. DNS, whatever resolver the program believes in.
     batch.rule(PREROUTING, |rule| {
@@ -85,17 +85,21 @@ pub(super) fn router_rules(batch: &mut Batch, veth_index: u32, tcp_port: u16) {
             .tproxy(DNS_PORT)
             .verdict(NF_ACCEPT);
     });
-    // 4. IPv6 is silent without neighbour discovery.
+    // 4. All other UDP; the rule has no effect while nobody listens there.
+    batch.rule(PREROUTING, |rule| {
+        rule.transport(UDP).tproxy(port).verdict(NF_ACCEPT);
+    });
+    // 5. IPv6 is silent without neighbour discovery.
     for message in [NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT] {
         batch.rule(PREROUTING, |rule| {
             rule.icmp(NFPROTO_IPV6, ICMPV6, message).verdict(NF_ACCEPT);
         });
     }
-    // 5. TCP without listener.
+    // 6. TCP without listener.
     batch.rule(PREROUTING, |rule| {
         rule.transport(TCP).reset();
     });
-    // 6. The rest is refused, not swallowed (allowed in prerouting since Linux 5.9).
+    // 7. The rest is refused, not swallowed (allowed in prerouting since Linux 5.9).
     batch.rule(PREROUTING, |rule| {
         rule.prohibit();
     });
@@ -111,16 +115,15 @@ pub(super) fn router_rules(batch: &mut Batch, veth_index: u32, tcp_port: u16) {
             .differs(&[TCP_SYN])
             .verdict(NF_ACCEPT);
     });
+    // Datagrams carry the source address and port of whoever the agent talks to, so only the way out is known: the agent.
     batch.rule(OUTPUT, |rule| {
-        rule.transport(UDP)
-            .payload(SOURCE_PORT_OFFSET, 2)
-            .equals(&DNS_PORT.to_be_bytes())
-            .verdict(NF_ACCEPT);
+        rule.transport(UDP).verdict(NF_ACCEPT);
     });
-    // The refusals of rule 6, and neighbour discovery.
+    // Refusals and path MTUs (part of "unreachable" in IPv4), and neighbour discovery.
     for (family, protocol, message) in [
         (NFPROTO_IPV4, ICMP, ICMP_UNREACHABLE),
         (NFPROTO_IPV6, ICMPV6, ICMPV6_UNREACHABLE),
+        (NFPROTO_IPV6, ICMPV6, ICMPV6_PACKET_TOO_BIG),
         (NFPROTO_IPV6, ICMPV6, NEIGHBOUR_SOLICITATION),
         (NFPROTO_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT),
     ] {

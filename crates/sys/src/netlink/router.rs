@@ -4,7 +4,7 @@
 //! agent namespace                             router namespace (no uplink)
 //! eth0 ─────────────────── veth ───────────── rcc0
 //! default route through the router            route to the agent alone; every other address is local
-//!                                             nf_tables: TCP and DNS to the listeners, the rest refused
+//!                                             nf_tables: TCP, UDP and DNS to the gateway's sockets, the rest refused
 //! ```
 //!
 //! Every other address is local: a `local default` route in the main table delivers whatever the agent sends to a
@@ -82,8 +82,8 @@ pub struct RouterConfig<'a> {
     pub mtu: u32,
     /// Addresses of both ends.
     pub addresses: LinkAddresses,
-    /// Port of the transparent TCP listener in the router namespace.
-    pub tcp_port: u16,
+    /// Port of the transparent TCP listener and of the transparent UDP socket in the router namespace.
+    pub tproxy_port: u16,
 }
 
 /// What [`configure_agent`] sets up in the agent namespace.
@@ -109,7 +109,7 @@ pub fn configure(
     netfilter: &NetfilterSocket,
     config: &RouterConfig<'_>,
 ) -> Result<(), NetlinkError> {
-    configure_rules(netfilter, config.tcp_port)?;
+    configure_rules(netfilter, config.tproxy_port)?;
     configure_link(route, config)
 }
 
@@ -117,8 +117,8 @@ pub fn configure(
 ///
 /// # Errors
 /// As [`configure`].
-pub fn configure_rules(netfilter: &NetfilterSocket, tcp_port: u16) -> Result<(), NetlinkError> {
-    netfilter.exchange(&rules_batch(tcp_port))
+pub fn configure_rules(netfilter: &NetfilterSocket, tproxy_port: u16) -> Result<(), NetlinkError> {
+    netfilter.exchange(&rules_batch(tproxy_port))
 }
 
 /// The second half of [`configure`]: the veth pair, the router's addresses and routes.
@@ -210,9 +210,9 @@ pub fn wait_until_up(route: &RouteSocket) -> Result<(), NetlinkError> {
     }
 }
 
-fn rules_batch(tcp_port: u16) -> FinishedBatch {
+fn rules_batch(tproxy_port: u16) -> FinishedBatch {
     let mut batch = Batch::new();
-    router_rules(&mut batch, ROUTER_INDEX, tcp_port);
+    router_rules(&mut batch, ROUTER_INDEX, tproxy_port);
     batch.finish()
 }
 

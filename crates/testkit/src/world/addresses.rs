@@ -60,6 +60,8 @@ pub const SSH_PORT: u16 = 22;
 pub const HTTP_PORT: u16 = 80;
 /// UDP port that answers like an NTP server (mode 4, stratum 1).
 pub const NTP_PORT: u16 = 123;
+/// UDP port that answers a number with so many datagrams, numbered from 0: like a game's server.
+pub const MANY_PORT: u16 = 4003;
 /// HTTPS.
 pub const HTTPS_PORT: u16 = 443;
 /// TCP port that reads until the end of the stream and then answers `got N bytes`.

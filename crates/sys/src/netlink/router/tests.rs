@@ -28,7 +28,7 @@ fn router(addresses: LinkAddresses) -> Result<FinishedBatch, NetlinkError> {
         agent_namespace: std::io::stdin().as_fd(),
         mtu: 65_520,
         addresses,
-        tcp_port: 4000,
+        tproxy_port: 4000,
     })
 }
 

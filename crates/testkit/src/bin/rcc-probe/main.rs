@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod datagrams;
 mod files;
 mod filter;
 mod kernel;
@@ -79,6 +80,7 @@ pub(crate) type Probe = (&'static str, &'static str, fn(&Arguments) -> Attempt);
 
 fn tables() -> impl Iterator<Item = &'static Probe> {
     let own = [
+        datagrams::PROBES,
         files::PROBES,
         filter::PROBES,
         kernel::PROBES,

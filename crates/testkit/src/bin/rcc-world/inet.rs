@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use rcc_testkit::world::addresses::{
     ALLOWED_V4, ALLOWED_V6, COUNT_PORT, DENIED_V4, DENIED_V6, DISCARD_PORT, ECHO_PORT, HALF_PORT,
-    HTTP_ALT_PORT, HTTP_PORT, HTTPS_ALT_PORT, HTTPS_PORT, METADATA_V4, NTP_PORT, RESET_PORT,
-    SOURCE_PORT, STRANGE_RESOLVER_V4,
+    HTTP_ALT_PORT, HTTP_PORT, HTTPS_ALT_PORT, HTTPS_PORT, MANY_PORT, METADATA_V4, NTP_PORT,
+    RESET_PORT, SOURCE_PORT, STRANGE_RESOLVER_V4,
 };
 use rcc_testkit::world::wire::{Answer, Question};
 
@@ -136,16 +136,31 @@ fn serve_udp_services(counters: &Arc<Counters>, listeners: &Listeners) -> Result
             SocketAddr::new(address, ECHO_PORT),
             counters,
             listeners,
-            |datagram, _| Some(datagram.to_vec()),
+            |datagram, _| vec![datagram.to_vec()],
         )?;
         serve_udp(
             SocketAddr::new(address, NTP_PORT),
             counters,
             listeners,
-            |datagram, _| ntp_answer(datagram),
+            |datagram, _| ntp_answer(datagram).into_iter().collect(),
+        )?;
+        serve_udp(
+            SocketAddr::new(address, MANY_PORT),
+            counters,
+            listeners,
+            |datagram, _| many(datagram),
         )?;
     }
     Ok(())
+}
+
+/// So many answers as the question says, numbered.
+fn many(datagram: &[u8]) -> Vec<Vec<u8>> {
+    let wanted = std::str::from_utf8(datagram).ok();
+    let count: u32 = wanted.and_then(|text| text.parse().ok()).unwrap_or(0);
+    (0..count.min(1000))
+        .map(|number| number.to_string().into_bytes())
+        .collect()
 }
 
 /// Answers a 48-byte client packet (RFC 5905): same version, mode 4, stratum 1, client's transmit time as origin.

@@ -119,12 +119,12 @@ pub(crate) fn serve_tcp(
     Ok(())
 }
 
-/// Serves a UDP port of one address; `answer` gives the reply to a datagram.
+/// Serves a UDP port of one address; `answer` gives the replies to a datagram.
 pub(crate) fn serve_udp(
     address: SocketAddr,
     counters: &Arc<Counters>,
     listeners: &Listeners,
-    answer: impl Fn(&[u8], SocketAddr) -> Option<Vec<u8>> + Send + 'static,
+    answer: impl Fn(&[u8], SocketAddr) -> Vec<Vec<u8>> + Send + 'static,
 ) -> Result<(), Failure> {
     let socket =
         UdpSocket::bind(address).map_err(|error| format!("cannot bind UDP {address}: {error}"))?;
@@ -146,7 +146,7 @@ pub(crate) fn serve_udp(
             let entry = counters.entry("udp", address);
             entry.connection();
             entry.received(length);
-            if let Some(reply) = answer(&datagram[..length], peer) {
+            for reply in answer(&datagram[..length], peer) {
                 entry.sent(reply.len());
                 let _ = socket.send_to(&reply, peer);
             }

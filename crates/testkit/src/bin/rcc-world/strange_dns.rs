@@ -34,7 +34,10 @@ pub(crate) fn serve(
         let local = SocketAddr::from((address, 53));
         let (shared, records) = (Arc::clone(&state), Arc::clone(counters));
         serve_udp(local, counters, listeners, move |datagram, peer| {
-            shared.answer(datagram, peer, &records, true)
+            shared
+                .answer(datagram, peer, &records, true)
+                .into_iter()
+                .collect()
         })?;
         let (shared, records) = (Arc::clone(&state), Arc::clone(counters));
         let listener = TcpListener::bind(local)?;
