@@ -13,6 +13,7 @@ mod files;
 mod git;
 mod import;
 mod project;
+mod registries;
 mod root;
 mod toolchains;
 mod trust;
@@ -25,6 +26,7 @@ pub use files::{Content, FileError, Links, read_below, read_text, refuse_foreign
 pub use git::{GitLayout, git_layout, git_named};
 pub use import::{ImportError, Imported, agent_home};
 pub use project::{Discovery, Project, ProjectError, discover};
+pub use registries::{Configured, Registries};
 pub use toolchains::{
     Skipped, Surroundings, Toolchains, resolve_without, toolchain_of, toolchains_on_path,
 };

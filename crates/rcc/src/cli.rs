@@ -6,7 +6,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
+use rcc_spec::PackageManager;
 
 /// Runs a coding agent so that it can change one project and nothing else, and reach only the hosts you name.
 #[derive(Debug, Parser)]
@@ -77,6 +79,9 @@ pub(crate) struct RunFlags {
     /// Refuse a host; wins over every --allow
     #[arg(long, value_name = "RULE")]
     pub(crate) deny: Vec<OsString>,
+    /// Allow the registries of a package manager, as your own configuration of it names them
+    #[arg(long, value_name = "NAME", value_parser = package_manager())]
+    pub(crate) preset: Vec<PackageManager>,
     /// What can be reached without a rule
     #[arg(long, value_name = "MODE")]
     pub(crate) network: Option<NetworkArg>,
@@ -110,6 +115,12 @@ pub(crate) struct RunFlags {
     /// Use the agent home called NAME
     #[arg(long, value_name = "NAME")]
     pub(crate) home: Option<String>,
+}
+
+/// The words of the package managers.
+fn package_manager() -> impl TypedValueParser<Value = PackageManager> {
+    PossibleValuesParser::new(PackageManager::WORDS.iter().copied())
+        .try_map(|word| PackageManager::from_word(&word).ok_or("no such package manager"))
 }
 
 /// The network modes as words of the command line.
@@ -305,6 +316,7 @@ impl RunFlags {
         self.allow_hosts.extend(later.allow_hosts);
         self.allow.extend(later.allow);
         self.deny.extend(later.deny);
+        self.preset.extend(later.preset);
         self.network = later.network.or(self.network);
         self.ro.extend(later.ro);
         self.rw.extend(later.rw);

@@ -13,13 +13,14 @@ use rcc_host::{
     Content, FileError, Links, Project, TrustError, read_below, read_text, refuse_foreign,
 };
 use rcc_spec::{
-    LayerKind, Layers, PathBase, PathSpec, Policy, PolicyError, PolicyLayer, RuleFile, SourceName,
-    Sourced, merge, parse_rule_file, parse_toml,
+    LayerKind, Layers, NetworkMode, PathBase, PathSpec, Policy, PolicyError, PolicyLayer, RuleFile,
+    SourceName, Sourced, merge, parse_rule_file, parse_toml,
 };
 
 use crate::cli::RunFlags;
 use crate::context::Context;
 use crate::error::{CliError, Kind};
+use crate::registries::{self, Presets};
 
 use approval::approve;
 pub(crate) use approval::{Unapproved, approved_layer};
@@ -101,17 +102,30 @@ pub(crate) fn load(
     let user = context.directories.config.join("config.toml");
     let user = file_layer(context, project, &user, LayerKind::User, &[0, uid])?;
     let flags = flags::layer(context, flags)?;
+    let mut policy = project_policy(context, project)?;
     let mut layers = Layers {
         admin,
         user,
         project: PolicyLayer::default(),
         flags,
     };
-    if let Some(policy) = project_policy(context, project)? {
-        approve(context, project, &policy, &layers, unapproved)?;
-        layers.project = policy.layer;
+    let stated = policy.as_ref().map(|policy| &policy.layer);
+    let granting = [&layers.admin, &layers.user, &layers.flags];
+    let presets = Presets::new(context, project, granting.into_iter().chain(stated));
+    for layer in [&mut layers.admin, &mut layers.user, &mut layers.flags] {
+        presets.expand(layer);
     }
-    Ok(merge(layers))
+    if let Some(policy) = &mut policy {
+        presets.expand(&mut policy.layer);
+        approve(context, project, policy, &layers, &presets, unapproved)?;
+        layers.project = std::mem::take(&mut policy.layer);
+    }
+    let mut merged = merge(layers);
+    if merged.network.mode != NetworkMode::None {
+        merged.notices.extend(presets.notes());
+        merged.notices.extend(registries::hints(project, &merged));
+    }
+    Ok(merged)
 }
 
 /// Reads `rcc.toml` of the project, if there is one.

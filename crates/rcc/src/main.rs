@@ -15,6 +15,7 @@ mod layers;
 mod leftovers;
 mod output;
 mod record;
+mod registries;
 mod render;
 mod run;
 mod session;

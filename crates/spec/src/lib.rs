@@ -24,6 +24,7 @@ mod ports;
 mod preset;
 mod protected;
 mod punycode;
+pub mod registries;
 mod rule;
 mod ruleset;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub use policy::{
 pub use ports::{Checks, PortRange, Ports, PortsError, Protocol, Transport};
 pub use preset::{AgentPreset, PathKind, StatePath};
 pub use protected::{PROTECTED_NAMES, ProtectedClass, ProtectedName, ProtectedPlace};
+pub use registries::PackageManager;
 pub use rule::{Effect, Rule, RuleError, Target};
 pub use ruleset::RuleSet;
 pub use size::{ByteSize, SizeError};

@@ -79,6 +79,7 @@ fn below_ceiling(
 fn add(policy: &mut Policy, layer: PolicyLayer) {
     policy.network.allow.extend(layer.allow);
     policy.network.deny.extend(layer.deny);
+    policy.presets.extend(layer.presets);
     policy.files.readonly.extend(layer.readonly);
     policy.files.rw.extend(layer.rw);
     policy.files.hidden.extend(layer.hidden);

@@ -8,6 +8,7 @@ use crate::environment::{EnvName, EnvPattern};
 use crate::network::{NetworkMode, NetworkPolicy};
 use crate::origin::{Origin, SourceName, Sourced};
 use crate::path::PathSpec;
+use crate::registries::PackageManager;
 use crate::size::ByteSize;
 
 /// What the user allows.
@@ -17,6 +18,8 @@ pub struct Policy {
     pub network: NetworkPolicy,
     /// Where the network mode was set.
     pub mode_origin: Origin,
+    /// Package managers whose registries are allowed; their rules are among those of the network.
+    pub presets: Vec<Sourced<PackageManager>>,
     /// Files beyond the project.
     pub files: FilesPolicy,
     /// Variables that reach the agent.
@@ -112,6 +115,7 @@ impl Default for Policy {
         Self {
             network: NetworkPolicy::new(NetworkMode::Internet),
             mode_origin: Origin::DEFAULT,
+            presets: Vec::new(),
             files: FilesPolicy {
                 readonly: Vec::new(),
                 rw: Vec::new(),
@@ -200,6 +204,8 @@ pub struct PolicyLayer {
     pub deny: Vec<crate::Rule>,
     /// `[network] allow_files`: rule files still to be read and added with [`PolicyLayer::add_rules`].
     pub allow_files: Vec<Sourced<PathSpec>>,
+    /// `[network] presets`: package managers whose registries are still to be derived on the host and added as rules.
+    pub presets: Vec<Sourced<PackageManager>>,
     /// Where the layer first listed what is allowed, even as an empty list.
     pub allow_stated: Option<Origin>,
     /// `[files] readonly`.

@@ -57,6 +57,12 @@ impl Policy {
             }
             NetworkMode::Allowlist => {}
         }
+        for preset in &self.presets {
+            sentences.push(format!(
+                "reach the registries that your own configuration of {} names, now and after you change it (preset `{}`)",
+                preset.value, preset.value
+            ));
+        }
         sentences.extend(self.network.allow.iter().map(Rule::sentence));
         sentences.extend(self.network.deny.iter().map(Rule::sentence));
     }

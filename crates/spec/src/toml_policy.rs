@@ -9,6 +9,7 @@ use crate::network::NetworkMode;
 use crate::origin::{SourceName, Sourced};
 use crate::path::{PathError, PathSpec};
 use crate::policy::{EnvSetting, PolicyLayer, SeccompChoice};
+use crate::registries::PackageManager;
 use crate::rule::{Effect, Rule};
 use crate::size::ByteSize;
 
@@ -33,7 +34,7 @@ const TOP: &[&str] = &[
     "agent",
     "ceiling",
 ];
-const NETWORK: &[&str] = &["mode", "allow", "deny", "allow_files"];
+const NETWORK: &[&str] = &["mode", "allow", "deny", "allow_files", "presets"];
 const FILES: &[&str] = &["readonly", "rw", "hidden", "share_state"];
 const ENV: &[&str] = &["pass", "set"];
 const RESOURCES: &[&str] = &["tmp_size"];
@@ -126,11 +127,27 @@ fn read_network(layer: &mut PolicyLayer, table: &Table<'_, '_>) -> Result<(), Po
     layer.allow = rules(table, "allow", Effect::Allow)?;
     layer.deny = rules(table, "deny", Effect::Deny)?;
     layer.allow_files = list(table, "allow_files", plain_path)?;
-    layer.allow_stated = ["allow", "allow_files"]
+    layer.presets = presets(table)?;
+    layer.allow_stated = ["allow", "allow_files", "presets"]
         .into_iter()
         .find_map(|key| table.get(key))
         .map(|value| value.origin());
     Ok(())
+}
+
+fn presets(table: &Table<'_, '_>) -> Result<Vec<Sourced<PackageManager>>, PolicyError> {
+    let mut presets = Vec::new();
+    for item in table
+        .get("presets")
+        .map(|value| value.list())
+        .transpose()?
+        .unwrap_or_default()
+    {
+        let word = item.word(PackageManager::WORDS)?;
+        // Every word has its manager.
+        presets.extend(PackageManager::from_word(word).map(|manager| item.sourced(manager)));
+    }
+    Ok(presets)
 }
 
 fn read_mode(value: &Value<'_, '_>) -> Result<Sourced<NetworkMode>, PolicyError> {

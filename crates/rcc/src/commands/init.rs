@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use rcc_host::{Project, discover};
-use rcc_spec::{AgentPreset, NetworkMode};
+use rcc_spec::{AgentPreset, NetworkMode, NetworkPolicy, PackageManager, PolicyLayer, RuleSet};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -16,6 +16,7 @@ use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::layers::{PROJECT_FILE, project_policy};
 use crate::output;
+use crate::registries::{Named, Presets, is_allowed, named_by_project, present};
 
 /// Files that tell which agent a project is used with, most telling first.
 const TRACES: [(&str, &str); 11] = [
@@ -65,7 +66,9 @@ pub(crate) fn run(args: InitArgs) -> Result<u8, CliError> {
         None if !args.yes && output::can_ask() => ask_mode(),
         None => NetworkMode::Internet,
     };
-    write(&project, &path, &policy_text(mode, agent.as_deref()))?;
+    let (presets, suggested) = detected_registries(&context, &project);
+    let text = policy_text(mode, agent.as_deref(), &presets, &suggested);
+    write(&project, &path, &text)?;
     let policy = project_policy(&context, &project)?
         .ok_or_else(|| CliError::new(Kind::Internal, "the policy that was just written is gone"))?;
     context
@@ -92,6 +95,27 @@ fn detected(project: &Project) -> Option<&'static str> {
             rustix::fs::statat(&project.directory, *name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
         })
         .map(|(_, agent)| *agent)
+}
+
+/// The presets that the project's files call for, and the hosts that these files name and no preset covers.
+fn detected_registries(context: &Context, project: &Project) -> (Vec<PackageManager>, Vec<Named>) {
+    let managers = present(project);
+    let nothing: [&PolicyLayer; 0] = [];
+    let presets = Presets::new(context, project, nothing);
+    let mut covered = NetworkPolicy::new(NetworkMode::Allowlist);
+    let mut proposed = Vec::new();
+    for manager in &managers {
+        let rules = &presets.derive(*manager).rules;
+        // One that would allow nothing is no help.
+        if !rules.is_empty() {
+            proposed.push(*manager);
+            covered.allow.extend(rules.iter().cloned());
+        }
+    }
+    let rules = RuleSet::compile(&covered);
+    let mut named = named_by_project(project, &managers);
+    named.retain(|named| !is_allowed(&rules, &named.rule));
+    (proposed, named)
 }
 
 fn ask_mode() -> NetworkMode {
@@ -130,7 +154,43 @@ fn write(project: &Project, path: &Path, text: &str) -> Result<(), CliError> {
 }
 
 /// The file, with everything that can be set as a comment.
-fn policy_text(mode: NetworkMode, agent: Option<&str>) -> String {
+///
+/// Names of hosts come from files of the repository: they are rules that were parsed, and the places are escaped.
+fn policy_text(
+    mode: NetworkMode,
+    agent: Option<&str>,
+    presets: &[PackageManager],
+    suggested: &[Named],
+) -> String {
+    let words: Vec<String> = presets
+        .iter()
+        .map(|preset| format!("\"{preset}\""))
+        .collect();
+    // In the other modes a preset changes nothing, or nothing yet.
+    let comment = if mode == NetworkMode::Allowlist && !words.is_empty() {
+        ""
+    } else {
+        "# "
+    };
+    let words = if words.is_empty() {
+        "\"npm\", \"cargo\"".to_owned()
+    } else {
+        words.join(", ")
+    };
+    let presets = format!(
+        "{comment}presets = [{words}]     # what your own configuration of these tools names"
+    );
+    let mut hosts = String::new();
+    if !suggested.is_empty() {
+        hosts.push_str("# Files of this project name these hosts, and whoever wrote it chose them. To allow one, add it to allow:\n");
+        for named in suggested {
+            hosts.push_str(&format!(
+                "#   \"{}\"     ({})\n",
+                named.rule,
+                rcc_plan::escape(&named.place)
+            ));
+        }
+    }
     let preset = match agent {
         Some(name) => format!("preset = \"{name}\""),
         None => format!(
@@ -148,7 +208,8 @@ mode = "{mode}"             # "none", "allowlist" (only the rules below), "inter
 # allow = ["example.com", "*.example.org:443", "203.0.113.0/24:8000-8100"]
 # deny = ["tracker.example.net"]     # wins over every allow
 # allow_files = ["allowed-hosts.conf"]
-
+{presets}
+{hosts}
 [files]
 # readonly = ["~/reference"]         # shown at the same place
 # rw = ["~/shared-cache"]
@@ -177,24 +238,55 @@ mod tests {
     use super::*;
     use rcc_spec::{LayerKind, SourceName, parse_toml};
 
-    fn parse(text: &str) -> rcc_spec::PolicyLayer {
+    fn parse(text: &str) -> PolicyLayer {
         parse_toml(text, &SourceName::file("rcc.toml"), LayerKind::Project).unwrap()
     }
 
     #[test]
     fn what_is_written_is_a_policy_and_says_what_was_chosen() {
         for mode in NetworkMode::ALL {
-            let layer = parse(&policy_text(mode, Some("codex")));
+            let layer = parse(&policy_text(mode, Some("codex"), &[], &[]));
             assert_eq!(layer.mode.unwrap().value, mode);
             assert_eq!(layer.preset.unwrap().value, "codex");
             assert!(layer.allow.is_empty() && layer.allow_stated.is_none());
         }
-        assert_eq!(parse(&policy_text(NetworkMode::None, None)).preset, None);
+        assert_eq!(
+            parse(&policy_text(NetworkMode::None, None, &[], &[])).preset,
+            None
+        );
+    }
+
+    #[test]
+    fn presets_are_active_where_they_matter_and_hosts_of_the_repository_never_are() {
+        let named = Named {
+            rule: rcc_spec::Rule::parse("evil.example.net:8443", rcc_spec::Origin::DEFAULT)
+                .unwrap(),
+            place: "package-lock.json:3\n[network]\nmode = \"internet\"".to_owned(),
+        };
+        for mode in NetworkMode::ALL {
+            let text = policy_text(
+                mode,
+                None,
+                &[PackageManager::Npm],
+                std::slice::from_ref(&named),
+            );
+            let layer = parse(&text);
+            assert_eq!(
+                layer.presets.len(),
+                usize::from(mode == NetworkMode::Allowlist),
+                "{text}"
+            );
+            assert!(
+                layer.allow.is_empty() && text.contains("\"evil.example.net:8443\""),
+                "{text}"
+            );
+            assert_eq!(layer.mode.unwrap().value, mode);
+        }
     }
 
     #[test]
     fn every_comment_that_shows_a_key_is_valid_when_it_is_taken_in() {
-        let text = policy_text(NetworkMode::Allowlist, None);
+        let text = policy_text(NetworkMode::Allowlist, None, &[], &[]);
         let open: String = text
             .lines()
             .map(|line| match line.strip_prefix("# ") {
@@ -211,6 +303,7 @@ mod tests {
             .collect();
         let layer = parse(&open);
         assert_eq!(layer.allow.len(), 3);
+        assert_eq!(layer.presets.len(), 2);
         assert_eq!(layer.preset.unwrap().value, "claude");
         assert!(layer.share_state.unwrap().value);
     }

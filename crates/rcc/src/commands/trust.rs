@@ -10,6 +10,7 @@ use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::layers::{PROJECT_FILE, approved_layer, project_policy};
 use crate::output::{self, Style};
+use crate::registries::Presets;
 use crate::render;
 
 /// A policy that cannot be approved or revoked.
@@ -43,7 +44,7 @@ pub(crate) fn run(args: TrustArgs) -> Result<u8, CliError> {
         return revoke(&context, named.as_deref());
     }
     let project = discover(named.as_deref(), &context.account, &context.directories)?;
-    let Some(policy) = project_policy(&context, &project)? else {
+    let Some(mut policy) = project_policy(&context, &project)? else {
         return Err(CliError::new(
             Kind::User,
             Refusal::NoPolicy {
@@ -52,6 +53,8 @@ pub(crate) fn run(args: TrustArgs) -> Result<u8, CliError> {
         )
         .hint("rcc init writes one"));
     };
+    let presets = Presets::new(&context, &project, [&policy.layer]);
+    presets.expand(&mut policy.layer);
     let store = context.trust();
     let before = match store.check(&project.root, &policy.text).map_err(failed)? {
         Approval::Approved => {
@@ -61,11 +64,14 @@ pub(crate) fn run(args: TrustArgs) -> Result<u8, CliError> {
             ));
             return Ok(Exit::Success.into());
         }
-        Approval::Changed { approved } => approved_layer(&approved),
+        Approval::Changed { approved } => approved_layer(&approved, &presets),
         Approval::Unknown => None,
     };
     output::note(&format!("{} lets an agent", rcc_plan::escape(&policy.path)));
     output::say(&render::sentences(&policy.layer, before.as_ref(), None));
+    for note in presets.notes() {
+        output::note(&rcc_plan::escape(note));
+    }
     let agreed =
         args.yes || (output::can_ask() && output::confirm("Approve this policy for this project?"));
     if !agreed {

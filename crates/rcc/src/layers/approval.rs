@@ -6,6 +6,7 @@ use rcc_spec::{LayerKind, Layers, PolicyLayer, SourceName, merge, parse_rule_fil
 use super::{LayerError, PROJECT_FILE, ProjectPolicy, SEPARATOR};
 use crate::context::Context;
 use crate::error::{CliError, Kind};
+use crate::registries::Presets;
 use crate::{output, render};
 
 /// Most pairs of rules that are compared to tell a widening; beyond it every change is one.
@@ -27,6 +28,7 @@ pub(super) fn approve(
     project: &Project,
     policy: &ProjectPolicy,
     others: &Layers,
+    presets: &Presets<'_>,
     unapproved: Unapproved,
 ) -> Result<(), CliError> {
     let store = context.trust();
@@ -43,7 +45,7 @@ pub(super) fn approve(
     let error = match store.check(&project.root, &policy.text).map_err(trust)? {
         Approval::Approved => return Ok(()),
         Approval::Changed { approved } => {
-            before = approved_layer(&approved);
+            before = approved_layer(&approved, presets);
             let narrower = |before| widenings(others, &policy.layer, before).is_empty();
             if before.as_ref().is_some_and(narrower) {
                 return Ok(());
@@ -97,7 +99,8 @@ pub(super) fn approve(
 }
 
 /// What an approved text said, rule files of the project included. `None` when this version cannot read it any more.
-pub(crate) fn approved_layer(text: &str) -> Option<PolicyLayer> {
+/// Its presets mean what they mean now, so that only a change of the project's policy is compared.
+pub(crate) fn approved_layer(text: &str, presets: &Presets<'_>) -> Option<PolicyLayer> {
     let mut parts = text.split(SEPARATOR);
     let mut layer = parse_toml(
         parts.next()?,
@@ -110,6 +113,7 @@ pub(crate) fn approved_layer(text: &str) -> Option<PolicyLayer> {
         let source = SourceName::file(name);
         layer.add_rules(parse_rule_file(name, content, &source).ok()?, &source);
     }
+    presets.expand(&mut layer);
     Some(layer)
 }
 

@@ -100,6 +100,11 @@ pub(super) fn layer(context: &Context, flags: &RunFlags) -> Result<PolicyLayer, 
             Sourced::new(NetworkMode::Allowlist, Origin::flag("--allow-hosts"))
         });
     }
+    for preset in &flags.preset {
+        let origin = Origin::flag("--preset");
+        layer.allow_stated.get_or_insert_with(|| origin.clone());
+        layer.presets.push(Sourced::new(*preset, origin));
+    }
     if let Some(mode) = flags.network {
         layer.mode = Some(Sourced::new(mode.into(), Origin::flag("--network")));
     }
