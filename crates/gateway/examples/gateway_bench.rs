@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rcc_gateway::{
-    AuditSink, Gateway, GatewayConfig, HostAddresses, HostTransport, Limits, Route,
+    AuditSink, Gateway, GatewayConfig, HostAddresses, HostTransport, Limits, LiveConfig, Route,
     SyntheticRanges, Transport, Upstream,
 };
 use rcc_spec::{NetworkMode, NetworkPolicy, Origin, Rule, RuleSet};
@@ -161,6 +161,10 @@ fn start(hosts: &PathBuf, server: SocketAddr) -> (Gateway, SocketAddr, SocketAdd
         transport: Arc::new(BenchTransport { server }),
         audit: AuditSink::File(audit),
         limits: Limits::default(),
+        live: LiveConfig {
+            policy: Arc::new(policy),
+            listener: None,
+        },
     });
     (gateway.unwrap(), addresses.0, addresses.1)
 }

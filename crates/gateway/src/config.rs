@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rcc_spec::RuleSet;
+use rcc_spec::{NetworkPolicy, RuleSet};
 
 use crate::audit::AuditSink;
 use crate::resolver::Upstream;
@@ -37,6 +37,17 @@ pub struct GatewayConfig {
     pub audit: AuditSink,
     /// Bounds against a hostile agent.
     pub limits: Limits,
+    /// How the rules can be changed while the gateway runs.
+    pub live: LiveConfig,
+}
+
+/// What a gateway needs for changes while it runs.
+#[derive(Debug)]
+pub struct LiveConfig {
+    /// The policy that `rules` were compiled from.
+    pub policy: Arc<NetworkPolicy>,
+    /// Listening Unix socket for clients on the host ([`crate::parse_request`]). It must lie where the agent cannot reach it.
+    pub listener: Option<OwnedFd>,
 }
 
 /// Bounds on what the agent can make the gateway hold.

@@ -6,12 +6,12 @@
 use std::io;
 use std::net::{TcpListener as StdTcpListener, UdpSocket as StdUdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rcc_spec::RuleSet;
+use rcc_spec::{NetworkPolicy, RuleSet};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -20,12 +20,15 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::audit::{AuditLog, AuditSummary, Event, Outcome, Record};
 use crate::config::{GatewayConfig, Limits};
+use crate::keeper::{ChangeError, Changed, Keeper};
 use crate::refusal::RefusalCount;
 use crate::shared::{Shared, Sockets, take_apart};
-use crate::{dns, inband, live, session, udp};
+use crate::{control, dns, inband, live, session, udp};
 
 /// Address space of the gateway's stack. Futures live on the heap, so little of it is ever touched.
 const STACK_BYTES: usize = 512 << 10;
+/// Threads for changes of rules, which are made one after the other.
+const BLOCKING_THREADS: usize = 2;
 /// Descriptors of the process that are not for relayed connections.
 const RESERVED_DESCRIPTORS: u64 = 128;
 /// Descriptors of a relayed connection: both sockets; pipes and look-ups are few and come and go.
@@ -96,7 +99,7 @@ impl Gateway {
     /// [`GatewayError::Start`].
     pub fn start(config: GatewayConfig) -> Result<Self, GatewayError> {
         let start = |what| move |source| GatewayError::Start { what, source };
-        let (parts, sockets, (run_id, sink)) = take_apart(config);
+        let (parts, sockets, live, (run_id, sink)) = take_apart(config);
         let (ended, ends) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(io::Error::from)
             .map_err(start("making a pipe"))?;
@@ -104,7 +107,13 @@ impl Gateway {
             .map_err(start("starting the audit log"))?;
         let shared = Arc::new(Shared::new(parts, audit));
         let (stop, stopped) = oneshot::channel();
-        let (control, orders) = mpsc::unbounded_channel();
+        let (order, orders) = mpsc::unbounded_channel();
+        let control = GatewayControl {
+            orders: order,
+            shared: Arc::downgrade(&shared),
+            keeper: Arc::new(Keeper::new(live.policy)),
+        };
+        let service = live.listener.map(|listener| (listener, control.clone()));
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("rcc-gateway".into())
@@ -112,13 +121,13 @@ impl Gateway {
             .spawn(move || {
                 // Closed however this thread ends: the other end becomes readable.
                 let _ends = ends;
-                run(&shared, sockets, stopped, orders, &ready)
+                run(&shared, sockets, stopped, orders, service, &ready)
             })
             .map_err(start("starting its thread"))?;
         match is_ready.recv() {
             Ok(Ok(())) => Ok(Self {
                 stop: Some(stop),
-                control: GatewayControl { orders: control },
+                control,
                 thread: Some(thread),
                 ended,
             }),
@@ -165,6 +174,8 @@ impl Gateway {
 #[derive(Debug, Clone)]
 pub struct GatewayControl {
     orders: mpsc::UnboundedSender<Order>,
+    shared: Weak<Shared>,
+    keeper: Arc<Keeper>,
 }
 
 /// What a [`GatewayControl`] asks of the gateway's thread.
@@ -175,6 +186,47 @@ enum Order {
 }
 
 impl GatewayControl {
+    /// Puts another policy of files and flags in force; what was added for the run stays on top. Waits as
+    /// [`GatewayControl::set_rules`].
+    ///
+    /// # Errors
+    /// [`GatewayError::Stopped`].
+    pub fn set_policy(&self, policy: Arc<NetworkPolicy>) -> Result<usize, GatewayError> {
+        let cut = self
+            .keeper
+            .replace(policy, &|rules| self.set_rules(rules))?;
+        self.note("policy_changed", None, cut);
+        Ok(cut)
+    }
+
+    /// Writes a line into the audit log that a change of the policy files was not put in force.
+    pub fn note_refused_policy(&self, reason: &'static str, text: &str) {
+        self.note(reason, Some(text), 0);
+    }
+
+    /// Adds rules for the run.
+    pub(crate) fn add_rules(
+        &self,
+        allow: &[String],
+        deny: &[String],
+    ) -> Result<Changed, ChangeError> {
+        let changed = self
+            .keeper
+            .add(allow, deny, &|rules| self.set_rules(rules))?;
+        self.note("rules_added", Some(&changed.added.join(" ")), changed.cut);
+        Ok(changed)
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    fn note(&self, reason: &'static str, text: Option<&str>, cut: usize) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.audit.note(reason, text, cut);
+        }
+    }
+
     /// Puts new rules in force. When this returns, connections that they forbid are cut, and none begins any more; those
     /// that they allow have lost no byte. Waits for the gateway's thread, so it must not be called on it. The result is the
     /// number of connections cut.
@@ -224,11 +276,14 @@ fn run(
     sockets: Sockets,
     stopped: oneshot::Receiver<()>,
     orders: mpsc::UnboundedReceiver<Order>,
+    service: Option<(OwnedFd, GatewayControl)>,
     ready: &Ready,
 ) -> Result<Summary, GatewayError> {
     let start = |what| move |source| GatewayError::Start { what, source };
     let fitting = fitting_limits(&shared.limits);
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .thread_stack_size(STACK_BYTES)
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_io()
         .enable_time()
         .build()
@@ -256,6 +311,18 @@ fn run(
                     return Err(GatewayError::Stopped { what: "its start" });
                 }
             };
+            let service =
+                match service.map(|(socket, control)| Ok((control::listen(socket)?, control))) {
+                    None => None,
+                    Some(Ok(service)) => Some(service),
+                    Some(Err(error)) => {
+                        let _ = ready.send(Err(start("registering its control socket")(error)));
+                        return Err(GatewayError::Stopped { what: "its start" });
+                    }
+                };
+            if let Some((listener, control)) = service {
+                tokio::spawn(control::serve(Arc::clone(shared), control, listener));
+            }
             let obedient = tokio::spawn(obey(Arc::clone(shared), orders));
             let _ = ready.send(Ok(()));
             tokio::select! {

@@ -11,6 +11,7 @@
 mod audit;
 mod client_hello;
 mod config;
+mod control;
 mod dial;
 mod dns;
 mod first_bytes;
@@ -21,8 +22,10 @@ mod http;
 mod inband;
 mod inspect;
 mod judge;
+mod keeper;
 mod live;
 mod pipes;
+mod questions;
 mod refusal;
 mod relay;
 mod resolver;
@@ -37,7 +40,11 @@ mod udp;
 mod watch;
 
 pub use audit::{AuditSink, AuditSummary};
-pub use config::{GatewayConfig, HostAddresses, Limits, ReadAddresses};
+pub use config::{GatewayConfig, HostAddresses, Limits, LiveConfig, ReadAddresses};
+pub use control::{
+    Answer, CONTROL_VERSION, ProtocolError, Question, REQUEST_LIMIT, Reached, Request, Response,
+    RuleLine, StillRefused, parse_request, parse_response, request_line,
+};
 pub use gateway::{Gateway, GatewayControl, GatewayError, Summary};
 pub use refusal::RefusalCount;
 pub use resolver::Upstream;

@@ -18,10 +18,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use rcc_spec::{Checks, HostName, RuleSet, Verdict};
+use rcc_spec::{Checks, HostName, RuleSet, RuleText, Verdict};
 use tokio::sync::Notify;
 
 use crate::judge::judge_destination;
+use crate::questions::{Asked, ask};
 use crate::refusal::{Destination, Host, Refusal};
 use crate::shared::Shared;
 
@@ -30,6 +31,7 @@ use crate::shared::Shared;
 pub(crate) async fn set_rules(shared: &Shared, rules: Arc<RuleSet>) -> usize {
     shared.swap_rules(rules);
     let cut = shared.live.judge_all(shared) + shared.flows.rejudge(shared);
+    shared.questions.judge_all(shared);
     shared.live.wait_until_cut().await;
     cut
 }
@@ -65,6 +67,10 @@ struct Progress {
     also: Option<HostName>,
     /// Its opening was not held to the name: no rule names the host, or the one that does is `raw`.
     is_unchecked: bool,
+    /// The user allowed this very connection where no rule decides.
+    once: Option<RuleText>,
+    /// It waits for the user, so that it is not decided is nothing new.
+    is_asking: bool,
     verdict: Option<Verdict>,
     mark: Option<Refusal>,
     waker: Option<Waker>,
@@ -93,6 +99,7 @@ impl Registry {
             }
             match entry.judge(&progress, shared, &rules) {
                 Ok(verdict) => progress.verdict = Some(verdict),
+                Err(refusal) if refusal.can_ask && progress.is_asking => {}
                 Err(refusal) => {
                     progress.mark = Some(refusal);
                     if let Some(waker) = progress.waker.take() {
@@ -130,7 +137,11 @@ impl Entry {
         shared: &Shared,
         rules: &RuleSet,
     ) -> Result<Verdict, Refusal> {
-        let verdict = judge_destination(rules, &self.destination)?;
+        let verdict = match (judge_destination(rules, &self.destination), &progress.once) {
+            (Ok(verdict), _) => verdict,
+            (Err(refusal), Some(once)) if refusal.can_ask => Verdict::allow_by(once.clone()),
+            (Err(refusal), _) => return Err(refusal),
+        };
         if let Some(also) = &progress.also {
             let also = Destination {
                 host: Host::Name(also.clone()),
@@ -161,14 +172,8 @@ pub(crate) struct Live<'shared> {
 }
 
 impl<'shared> Live<'shared> {
-    /// Registers a connection and then judges it.
-    ///
-    /// # Errors
-    /// The rules forbid it.
-    pub(crate) fn begin(
-        shared: &'shared Shared,
-        destination: &Destination,
-    ) -> Result<Self, Refusal> {
+    /// Registers a connection, which has to be judged next: [`Live::admit`].
+    pub(crate) fn begin(shared: &'shared Shared, destination: &Destination) -> Self {
         let entry = Arc::new(Entry {
             destination: destination.clone(),
             progress: Mutex::default(),
@@ -180,13 +185,32 @@ impl<'shared> Live<'shared> {
             state.entries.insert(number, Arc::clone(&entry));
             number
         };
-        let live = Self {
+        Self {
             shared,
             number,
             entry,
-        };
-        live.judge_now()?;
-        Ok(live)
+        }
+    }
+
+    /// Judges the connection before anything is done for it. Where the policy says so, the user is asked and this waits.
+    ///
+    /// # Errors
+    /// The rules or the user forbid it.
+    pub(crate) async fn admit(&self) -> Result<(), Refusal> {
+        loop {
+            match self.judge_now() {
+                Ok(_) => return Ok(()),
+                Err(refusal) if !refusal.can_ask => return Err(refusal),
+                Err(_) => {}
+            }
+            self.entry.progress().is_asking = true;
+            let asked = ask(self.shared, &self.entry.destination).await;
+            let mut progress = self.entry.progress();
+            progress.is_asking = false;
+            if let Asked::Once(rule) = asked? {
+                progress.once = Some(rule);
+            }
+        }
     }
 
     /// Notes the address that the connection reached and judges everything by the rules in force.

@@ -41,6 +41,21 @@ impl Destination {
     }
 }
 
+impl Destination {
+    /// The host alone.
+    pub(crate) fn host_text(&self) -> String {
+        match &self.host {
+            Host::Name(name) => name.to_string(),
+            Host::Address(address) => address.to_string(),
+        }
+    }
+
+    /// The rule that allows this and nothing else.
+    pub(crate) fn rule_text(&self) -> String {
+        rule_text(self)
+    }
+}
+
 impl std::fmt::Display for Destination {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.host {
@@ -71,6 +86,8 @@ pub(crate) struct Refusal {
     pub(crate) rule: Option<String>,
     /// What to add to the command line, if that would help.
     pub(crate) fix: Option<String>,
+    /// The policy wants the user to be asked; it is a refusal until there is an answer.
+    pub(crate) can_ask: bool,
 }
 
 impl Refusal {
@@ -83,7 +100,7 @@ impl Refusal {
         let reason = match verdict.decision {
             Decision::Allow => return None,
             Decision::Deny(reason) => reason,
-            // Nobody can be asked yet, and an unanswered question is no consent.
+            // An unanswered question is no consent.
             Decision::Ask => Reason::NoRule,
         };
         let sentence = match resolved {
@@ -118,6 +135,7 @@ impl Refusal {
             sentence,
             rule: verdict.rule.as_ref().map(ToString::to_string),
             fix,
+            can_ask: verdict.decision == Decision::Ask,
         })
     }
 
@@ -129,6 +147,15 @@ impl Refusal {
             sentence: sentence.into(),
             rule: None,
             fix: None,
+            can_ask: false,
+        }
+    }
+
+    /// Adds the rule that would have allowed the destination.
+    pub(crate) fn with_fix(self, destination: &Destination) -> Self {
+        Self {
+            fix: Some(rule_text(destination)),
+            ..self
         }
     }
 

@@ -61,12 +61,17 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
     if let Some(refusal) = unknown {
         return refuse(shared, agent, &destination, refusal.into(), Vec::new()).await;
     }
-    let live = match Live::begin(shared, &destination) {
-        Ok(live) => live,
-        Err(refusal) => {
-            return refuse(shared, agent, &destination, refusal.into(), Vec::new()).await;
-        }
+    let live = Live::begin(shared, &destination);
+    let admitted = tokio::select! {
+        biased;
+        refusal = live.cut() => Err(refusal),
+        admitted = live.admit() => admitted,
+        _ = agent.ready(Interest::ERROR) => return,
     };
+    if let Err(refusal) = admitted {
+        drop(live);
+        return refuse(shared, agent, &destination, refusal.into(), Vec::new()).await;
+    }
     let opened = tokio::select! {
         biased;
         refusal = live.cut() => Err(refusal.into()),

@@ -11,8 +11,9 @@ use rcc_spec::{HostName, RuleSet, Verdict};
 use tokio::sync::Semaphore;
 
 use crate::audit::{AuditLog, Event, Outcome, Record};
-use crate::config::{GatewayConfig, HostAddresses, Limits};
+use crate::config::{GatewayConfig, HostAddresses, Limits, LiveConfig};
 use crate::live::Registry;
+use crate::questions::Questions;
 use crate::refusal::{Destination, Kind, Refusal, RefusalList};
 use crate::relay::Traffic;
 use crate::resolver::Resolver;
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     rules: Mutex<Arc<RuleSet>>,
     /// The connections that live.
     pub(crate) live: Registry,
+    /// The questions that wait for the user.
+    pub(crate) questions: Arc<Questions>,
     host_addresses: HostAddresses,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) resolver: Arc<Resolver>,
@@ -67,6 +70,7 @@ impl Shared {
         Self {
             rules: Mutex::new(config.rules),
             live: Registry::default(),
+            questions: Arc::default(),
             host_addresses: config.host_addresses,
             transport: config.transport,
             resolver: Arc::new(config.resolver),
@@ -230,7 +234,7 @@ impl SharedParts {
 /// Takes a configuration apart.
 pub(crate) fn take_apart(
     config: GatewayConfig,
-) -> (SharedParts, Sockets, (String, crate::AuditSink)) {
+) -> (SharedParts, Sockets, LiveConfig, (String, crate::AuditSink)) {
     let pending = usize::try_from(config.limits.pending_queries).unwrap_or(usize::MAX);
     let parts = SharedParts {
         rules: config.rules,
@@ -246,7 +250,7 @@ pub(crate) fn take_apart(
         dns: config.dns_socket,
         udp: config.udp,
     };
-    (parts, sockets, (config.run_id, config.audit))
+    (parts, sockets, config.live, (config.run_id, config.audit))
 }
 
 /// The sockets towards the agent.

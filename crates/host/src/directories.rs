@@ -59,6 +59,8 @@ pub struct Directories {
     pub data: PathBuf,
     /// `$XDG_STATE_HOME/rcc`, default `~/.local/state/rcc`: trust store and run records.
     pub state: PathBuf,
+    /// `$XDG_RUNTIME_DIR/rcc`, where that is set: control sockets of runs.
+    pub runtime: Option<PathBuf>,
 }
 
 impl Directories {
@@ -78,6 +80,11 @@ impl Directories {
             config: base("XDG_CONFIG_HOME", ".config"),
             data: base("XDG_DATA_HOME", ".local/share"),
             state: base("XDG_STATE_HOME", ".local/state"),
+            runtime: environment
+                .get(OsStr::new("XDG_RUNTIME_DIR"))
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+                .map(|path| path.join("rcc")),
         }
     }
 
@@ -89,8 +96,10 @@ impl Directories {
 
     /// Directories that no project may contain or lie in, because the agent could change rcc's own decisions there.
     #[must_use]
-    pub fn guarded(&self) -> [&Path; 4] {
-        [&self.admin, &self.config, &self.data, &self.state]
+    pub fn guarded(&self) -> Vec<&Path> {
+        let mut guarded: Vec<&Path> = vec![&self.admin, &self.config, &self.data, &self.state];
+        guarded.extend(self.runtime.as_deref());
+        guarded
     }
 }
 

@@ -85,6 +85,9 @@ pub(crate) struct RunFlags {
     /// What can be reached without a rule
     #[arg(long, value_name = "MODE")]
     pub(crate) network: Option<NetworkArg>,
+    /// Ask about hosts that no rule names; answer with rcc net ask
+    #[arg(long)]
+    pub(crate) ask: bool,
     /// Show PATH read-only at the same place
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) ro: Vec<PathBuf>,
@@ -318,6 +321,7 @@ impl RunFlags {
         self.deny.extend(later.deny);
         self.preset.extend(later.preset);
         self.network = later.network.or(self.network);
+        self.ask |= later.ask;
         self.ro.extend(later.ro);
         self.rw.extend(later.rw);
         self.hide.extend(later.hide);

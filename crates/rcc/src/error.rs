@@ -54,6 +54,16 @@ impl CliError {
         self
     }
 
+    /// Whose fault it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What failed, in one line without causes and hints.
+    pub(crate) fn headline(&self) -> String {
+        clean(&*self.source)
+    }
+
     /// The exit code that belongs to it.
     pub(crate) fn exit(&self) -> Exit {
         match self.kind {

@@ -128,6 +128,44 @@ pub(crate) fn load(
     Ok(merged)
 }
 
+/// The files that a policy comes from. What cannot be read names no other files; loading tells what is wrong with it.
+pub(crate) fn files(context: &Context, project: &Project, flags: &RunFlags) -> Vec<PathBuf> {
+    let policies = [
+        (
+            context.directories.admin.join("config.toml"),
+            LayerKind::Admin,
+        ),
+        (
+            context.directories.config.join("config.toml"),
+            LayerKind::User,
+        ),
+        (project.root.join(PROJECT_FILE), LayerKind::Project),
+    ];
+    let mut files = flags.allow_hosts.clone();
+    for (path, kind) in policies {
+        let content = match kind {
+            LayerKind::Project => read_below(
+                project.directory.as_fd(),
+                &project.root,
+                Path::new(PROJECT_FILE),
+                POLICY_LIMIT_BYTES,
+                Links::Refuse,
+            ),
+            LayerKind::Admin | LayerKind::User => read_text(&path, POLICY_LIMIT_BYTES),
+        };
+        let layer = content.ok().flatten().and_then(|content| {
+            parse_toml(&content.text, &SourceName::file(PROJECT_FILE), kind).ok()
+        });
+        let base = path.parent().unwrap_or(&path).to_owned();
+        let named = layer.into_iter().flat_map(|layer| layer.allow_files);
+        files.extend(named.map(|file| absolute(context, &base, &file.value)));
+        files.push(path);
+    }
+    // A new approval is a new file in it.
+    files.push(context.directories.state.join("trust"));
+    files
+}
+
 /// Reads `rcc.toml` of the project, if there is one.
 pub(crate) fn project_policy(
     context: &Context,

@@ -6,6 +6,7 @@ mod audit_file;
 mod cli;
 mod commands;
 mod context;
+mod control;
 #[cfg(test)]
 mod documentation;
 mod error;
@@ -19,6 +20,7 @@ mod registries;
 mod render;
 mod run;
 mod session;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use rcc_plan::SafeBytes;
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{CliError, Kind};
 
@@ -23,9 +23,9 @@ const KEPT: usize = 50;
 /// How many more may gather before they are removed together: the end of most runs costs no more than a listing.
 const SLACK: usize = 10;
 /// Name of the audit log in the record.
-const AUDIT: &str = "audit.jsonl";
+pub(crate) const AUDIT: &str = "audit.jsonl";
 /// Name of the description in the record.
-const DESCRIPTION: &str = "run.json";
+pub(crate) const DESCRIPTION: &str = "run.json";
 /// Letters and digits of the random part, without those that are mistaken for another.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
 
@@ -55,13 +55,19 @@ impl From<RecordError> for CliError {
 }
 
 /// What `run.json` says.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Description {
     pub(crate) id: String,
     pub(crate) project: SafeBytes,
     pub(crate) agent: Option<String>,
     pub(crate) argv: Vec<SafeBytes>,
     pub(crate) network: String,
+    /// The audit log, where it is not the record's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) audit: Option<SafeBytes>,
+    /// The directory of the control socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) control: Option<SafeBytes>,
     pub(crate) supervisor_pid: u32,
     pub(crate) started_at_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +121,8 @@ impl Record {
                 agent: agent.map(str::to_owned),
                 argv: argv.iter().cloned().map(SafeBytes::from).collect(),
                 network: network.to_owned(),
+                audit: None,
+                control: None,
                 supervisor_pid: std::process::id(),
                 started_at_ms: now_ms(),
                 ended_at_ms: None,
@@ -150,6 +158,22 @@ impl Record {
             })
     }
 
+    /// The directory of the record.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes where the run can be looked at and changed.
+    pub(crate) fn note_places(
+        &mut self,
+        audit: Option<&Path>,
+        control: Option<&Path>,
+    ) -> Result<(), RecordError> {
+        self.description.audit = audit.map(SafeBytes::from);
+        self.description.control = control.map(SafeBytes::from);
+        self.write()
+    }
+
     /// Writes `run.json`.
     fn write(&self) -> Result<(), RecordError> {
         let json =
@@ -164,6 +188,7 @@ impl Record {
     pub(crate) fn finish(mut self, exit_code: u8) -> Result<(), RecordError> {
         self.description.ended_at_ms = Some(now_ms());
         self.description.exit_code = Some(exit_code);
+        self.description.control = None;
         self.write()?;
         drop(self.directory);
         prune(&self.runs)

@@ -5,22 +5,25 @@
 //! Mustn't: decide anything that the plan does not say.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rcc_gateway::{
     AuditSink, Gateway, GatewayConfig, GatewayError, HostAddresses, HostTransport, Limits,
-    RefusalCount, Summary, SyntheticRanges, UdpSockets, Upstream,
+    LiveConfig, RefusalCount, Summary, SyntheticRanges, UdpSockets, Upstream,
 };
 use rcc_native::{Early, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
-use rcc_spec::{Protocol, RuleSet};
+use rcc_spec::{NetworkMode, NetworkPolicy, Protocol, RuleSet};
 use rustix::io::Errno;
 
 use crate::audit_file;
+use crate::control::{self, Socket};
 use crate::error::{CliError, Kind};
 use crate::output;
 use crate::record::Record;
 use crate::session::Session;
+use crate::watch::Watch;
 
 /// Most refusals that are listed at the end of a run.
 const LISTED_REFUSALS: usize = 10;
@@ -32,19 +35,18 @@ const LISTED_REFUSALS: usize = 10;
 /// The sandbox could not be built, the command could not be executed, or the gateway was lost (the agent was killed).
 pub(crate) fn execute(
     early: Early,
-    session: &Session,
-    record: Option<&Record>,
+    session: &mut Session,
+    record: Option<&mut Record>,
 ) -> Result<u8, CliError> {
-    let plan = &session.plan;
-    let mut prepared = rcc_native::prepare(early, plan)?;
-    let gateway = match prepared.take_listeners() {
-        Some(listeners) => Some(start_gateway(
-            session,
-            listeners,
-            audit_log(session, record)?,
-        )?),
-        None => None,
+    let mut prepared = rcc_native::prepare(early, &session.plan)?;
+    let (gateway, _live) = match prepared.take_listeners() {
+        Some(listeners) => {
+            let (gateway, live) = open_network(session, listeners, record)?;
+            (Some(gateway), Some(live))
+        }
+        None => (None, None),
     };
+    let plan = &session.plan;
     let running = prepared.start(plan.streams)?;
     let outcome = running.relay(gateway.as_ref().map(Gateway::ended))?;
     if let Some(summary) = gateway.map(Gateway::shutdown).transpose()? {
@@ -74,15 +76,54 @@ fn audit_log(session: &Session, record: Option<&Record>) -> Result<File, CliErro
         .map_err(|error| CliError::new(Kind::Host, error))
 }
 
+/// What lasts as long as the network can be changed: the control socket's place and the watch over the policy files.
+type Live = (Option<Socket>, Option<Watch>);
+
+/// Starts the gateway and what changes it.
+fn open_network(
+    session: &mut Session,
+    listeners: Listeners,
+    record: Option<&mut Record>,
+) -> Result<(Gateway, Live), CliError> {
+    let audit = audit_log(session, record.as_deref())?;
+    let mut socket = None;
+    let mut listener = None;
+    if let Some(record) = record {
+        match control::open(record) {
+            Ok((made, fd)) => {
+                let named = session.audit.as_deref().map(std::path::absolute);
+                let named = named.and_then(Result::ok);
+                record.note_places(named.as_deref(), Some(made.directory()))?;
+                (socket, listener) = (Some(made), Some(fd));
+            }
+            // The run is as tight without it; only its rules stay as they are.
+            Err(error) => output::warn(&rcc_plan::escape(error.to_string())),
+        }
+    }
+    let mode = session.policy.network.mode;
+    // Rules may be many, and from here on the gateway has them.
+    let network = std::mem::replace(&mut session.policy.network, NetworkPolicy::new(mode));
+    if network.ask_seconds.is_some() && mode == NetworkMode::Allowlist {
+        output::note(
+            "hosts that no rule names wait for your answer; in another terminal: rcc net ask --watch",
+        );
+    }
+    let gateway = start_gateway(session, listeners, audit, Arc::new(network), listener)?;
+    let watch = Watch::start(session, gateway.control());
+    Ok((gateway, (socket, watch)))
+}
+
 fn start_gateway(
     session: &Session,
     listeners: Listeners,
     audit: File,
+    policy: Arc<NetworkPolicy>,
+    listener: Option<OwnedFd>,
 ) -> Result<Gateway, CliError> {
     let at_start = session.facts.addresses.clone();
     let gateway = Gateway::start(GatewayConfig {
         run_id: session.plan.run_id.clone(),
-        rules: Arc::new(RuleSet::compile(&session.policy.network)),
+        rules: Arc::new(RuleSet::compile(&policy)),
         // When they cannot be read again, the ones that the run started with stay forbidden.
         host_addresses: HostAddresses::read_by(move || {
             rcc_host::host_addresses().unwrap_or_else(|_| at_start.clone())
@@ -99,6 +140,7 @@ fn start_gateway(
         transport: Arc::new(HostTransport),
         audit: AuditSink::File(audit),
         limits: Limits::default(),
+        live: LiveConfig { policy, listener },
     })?;
     Ok(gateway)
 }

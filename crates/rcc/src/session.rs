@@ -65,6 +65,42 @@ pub(crate) struct Session {
     pub(crate) audit: Option<PathBuf>,
     /// The record; none when the plan is only shown.
     pub(crate) record: Option<Record>,
+    /// What the policy was made from, to make it again when files change.
+    pub(crate) sources: Sources,
+}
+
+/// What a policy is made from besides the files.
+#[derive(Debug, Clone)]
+pub(crate) struct Sources {
+    /// The project's root.
+    pub(crate) project: PathBuf,
+    /// The command line.
+    pub(crate) flags: RunFlags,
+    /// The agent that it names.
+    pub(crate) agent: Option<OsString>,
+}
+
+impl Sources {
+    /// Makes the policy again, asking nobody.
+    ///
+    /// # Errors
+    /// A file cannot be used, or what the project's file says is not approved ([`Kind::Denied`]).
+    pub(crate) fn policy(&self) -> Result<Policy, CliError> {
+        let context = Context::load()?;
+        let project = discover(Some(&self.project), &context.account, &context.directories)?;
+        let agent = self.agent.as_deref();
+        Ok(with_preset(&context, &project, &self.flags, agent, Unapproved::Refuse)?.0)
+    }
+
+    /// The files that the policy comes from, the store of approvals included. A file that cannot be read names no others.
+    ///
+    /// # Errors
+    /// The caller or the project is gone.
+    pub(crate) fn files(&self) -> Result<Vec<PathBuf>, CliError> {
+        let context = Context::load()?;
+        let project = discover(Some(&self.project), &context.account, &context.directories)?;
+        Ok(layers::files(&context, &project, &self.flags))
+    }
 }
 
 /// Plans a run and makes its record.
@@ -177,6 +213,11 @@ fn make(
         }
         Purpose::Show => None,
     };
+    let sources = Sources {
+        project: project.root.clone(),
+        flags: flags.clone(),
+        agent: agent.map(OsStr::to_owned),
+    };
     let planned = plan_for(
         context,
         &project,
@@ -197,6 +238,7 @@ fn make(
             preset,
             audit: flags.audit.clone(),
             record,
+            sources,
         }),
         Err(error) => {
             if let Some(record) = record {
@@ -254,7 +296,12 @@ fn plan_for(
     protected.extend(rule_files(project, flags));
     protected.sort();
     protected.dedup();
-    let own: Vec<PathBuf> = context.directories.guarded().map(Path::to_owned).to_vec();
+    let own: Vec<PathBuf> = context
+        .directories
+        .guarded()
+        .into_iter()
+        .map(Path::to_owned)
+        .collect();
     let mut facts = gather(Question {
         account: context.account,
         project,

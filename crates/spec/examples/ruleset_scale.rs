@@ -57,6 +57,7 @@ fn load(text: String) -> RuleSet {
         mode: NetworkMode::Allowlist,
         allow: file.allow,
         deny: file.deny,
+        ask_seconds: None,
     };
     let rules = RuleSet::compile(&policy);
     println!("  of which compiling {:.3} s", computing() - parsed);

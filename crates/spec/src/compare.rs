@@ -158,6 +158,10 @@ fn compare_networks(wider: &mut Vec<String>, new: &NetworkPolicy, old: &NetworkP
         }
         _ => {}
     }
+    if new.ask_seconds.is_some() && old.ask_seconds.is_none() && new.mode == NetworkMode::Allowlist
+    {
+        wider.push(crate::summary::ASK.to_owned());
+    }
     // What mode `none` lists opens nothing and closes everything.
     let (old_allow, old_deny): (&[Rule], &[Rule]) = match old.mode {
         NetworkMode::None => (&[], &[]),

@@ -28,6 +28,7 @@ pub fn merge(layers: Layers) -> Policy {
     let mut policy = Policy::default();
     let mode = effective_mode(&layers);
     let ceiling = layers.admin.ceiling_mode.clone();
+    let ask_seconds = ask_seconds(&layers);
     for layer in [layers.admin, layers.user, layers.project, layers.flags] {
         add(&mut policy, layer);
     }
@@ -35,7 +36,21 @@ pub fn merge(layers: Layers) -> Policy {
     policy.notices.extend(notice);
     policy.network.mode = mode.value;
     policy.mode_origin = mode.origin;
+    policy.network.ask_seconds = ask_seconds;
     policy
+}
+
+/// Time for an answer, if anyone is to be asked.
+const ASK_SECONDS: u32 = 60;
+
+fn ask_seconds(layers: &Layers) -> Option<u32> {
+    let latest_first = [&layers.flags, &layers.project, &layers.user, &layers.admin];
+    let asks = latest_first.iter().find_map(|layer| layer.ask.as_ref());
+    let seconds = latest_first
+        .iter()
+        .find_map(|layer| layer.ask_timeout.as_ref());
+    asks.is_some_and(|ask| ask.value)
+        .then(|| seconds.map_or(ASK_SECONDS, |seconds| seconds.value))
 }
 
 /// The mode that the layers ask for, before the ceiling.

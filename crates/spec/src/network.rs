@@ -56,6 +56,9 @@ pub struct NetworkPolicy {
     pub allow: Vec<Rule>,
     /// Rules that hold back; they beat every allow rule.
     pub deny: Vec<Rule>,
+    /// Seconds that a connection waits for the user's answer where mode `allowlist` has no rule; none: nobody is asked.
+    #[serde(default)]
+    pub ask_seconds: Option<u32>,
 }
 
 impl NetworkPolicy {
@@ -66,6 +69,7 @@ impl NetworkPolicy {
             mode,
             allow: Vec::new(),
             deny: Vec::new(),
+            ask_seconds: None,
         }
     }
 

@@ -206,6 +206,10 @@ pub struct PolicyLayer {
     pub allow_files: Vec<Sourced<PathSpec>>,
     /// `[network] presets`: package managers whose registries are still to be derived on the host and added as rules.
     pub presets: Vec<Sourced<PackageManager>>,
+    /// `[network] ask`.
+    pub ask: Option<Sourced<bool>>,
+    /// `[network] ask_timeout`, in seconds.
+    pub ask_timeout: Option<Sourced<u32>>,
     /// Where the layer first listed what is allowed, even as an empty list.
     pub allow_stated: Option<Origin>,
     /// `[files] readonly`.

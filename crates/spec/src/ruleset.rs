@@ -7,7 +7,7 @@
 //! 4. An allow rule that speaks of the target on purpose: yes.
 //! 5. A special address: no.
 //! 6. Mode `internet`: yes.
-//! 7. Otherwise no.
+//! 7. Otherwise no, or a question to the user where the policy says `ask`.
 //!
 //! Of several rules that lead to the same answer, the verdict names the closest one, of equally close ones the first. What is said on
 //! a connection goes unchecked if any rule that allows it says so.
@@ -21,7 +21,7 @@ use crate::host::HostName;
 use crate::network::{NetworkMode, NetworkPolicy};
 use crate::ports::{Checks, Ports, Protocol};
 use crate::rule::{Effect, Target};
-use crate::verdict::{Reason, RuleText, Verdict};
+use crate::verdict::{Decision, Reason, RuleText, Verdict};
 
 mod buckets;
 mod hash;
@@ -37,6 +37,7 @@ use record::{Record, Tables, TablesBuilder};
 #[derive(Debug, Clone)]
 pub struct RuleSet {
     mode: NetworkMode,
+    ask_seconds: Option<u32>,
     tables: Tables,
     names: Names,
     networks: Networks,
@@ -66,6 +67,7 @@ impl RuleSet {
         let networks = Networks::build(networks_count, &mut each);
         Self {
             mode: policy.mode,
+            ask_seconds: policy.ask_seconds,
             names,
             networks,
             tables: builder.finish(),
@@ -86,6 +88,12 @@ impl RuleSet {
     #[must_use]
     pub fn denies_names(&self) -> bool {
         self.denies_names
+    }
+
+    /// Seconds that a connection waits for an answer after [`Decision::Ask`].
+    #[must_use]
+    pub fn ask_seconds(&self) -> Option<u32> {
+        self.ask_seconds
     }
 
     /// Decides about a connection to a name. The address behind it is still to be checked, see
@@ -115,10 +123,11 @@ impl RuleSet {
                 Verdict::allow_by(self.text_of_name(&rule)).with_checks(checks)
             }
             (None, None, _) if self.mode == NetworkMode::Internet => Verdict::allow(),
-            (None, None, Some(rule)) => {
-                Verdict::deny_by(Reason::PortNotAllowed, self.text_of_name(&rule))
-            }
-            (None, None, None) => Verdict::deny(Reason::NoRule),
+            (None, None, Some(rule)) => self.no_rule(Verdict::deny_by(
+                Reason::PortNotAllowed,
+                self.text_of_name(&rule),
+            )),
+            (None, None, None) => self.no_rule(Verdict::deny(Reason::NoRule)),
         }
     }
 
@@ -139,7 +148,7 @@ impl RuleSet {
             None if named => allow.map_or_else(Verdict::allow, |rule| {
                 Verdict::allow_by(self.text_of_name(&rule))
             }),
-            None => Verdict::deny(Reason::NoRule),
+            None => self.no_rule(Verdict::deny(Reason::NoRule)),
             Some(_) if named && self.leaves_a_port(name) => allow
                 .map_or_else(Verdict::allow, |rule| {
                     Verdict::allow_by(self.text_of_name(&rule))
@@ -162,10 +171,11 @@ impl RuleSet {
         match (found.class.reason(), found.elsewhere) {
             (Some(reason), _) => Verdict::deny(reason),
             (None, _) if self.mode == NetworkMode::Internet => Verdict::allow(),
-            (None, Some(rule)) => {
-                Verdict::deny_by(Reason::PortNotAllowed, self.text_of_network(&rule))
-            }
-            (None, None) => Verdict::deny(Reason::NoRule),
+            (None, Some(rule)) => self.no_rule(Verdict::deny_by(
+                Reason::PortNotAllowed,
+                self.text_of_network(&rule),
+            )),
+            (None, None) => self.no_rule(Verdict::deny(Reason::NoRule)),
         }
     }
 
@@ -211,6 +221,18 @@ impl RuleSet {
                 Verdict::allow_by(self.text_of_network(&rule)).with_checks(named_by.checks)
             }
             (Some(reason), None) => Verdict::deny(reason),
+        }
+    }
+
+    /// What becomes of a target that no rule decides about: a question to the user, if there are to be any.
+    fn no_rule(&self, refusal: Verdict) -> Verdict {
+        if self.ask_seconds.is_some() {
+            Verdict {
+                decision: Decision::Ask,
+                ..refusal
+            }
+        } else {
+            refusal
         }
     }
 

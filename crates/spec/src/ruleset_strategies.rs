@@ -117,7 +117,12 @@ pub(crate) fn any_policy() -> impl Strategy<Value = NetworkPolicy> {
     let mode = prop_oneof![1 => Just(NetworkMode::None), 5 => Just(NetworkMode::Allowlist), 5 => Just(NetworkMode::Internet)];
     let allow = prop::collection::vec(any_rule(Effect::Allow), 0..12);
     let deny = prop::collection::vec(any_rule(Effect::Deny), 0..5);
-    (mode, allow, deny).prop_map(|(mode, allow, deny)| NetworkPolicy { mode, allow, deny })
+    (mode, allow, deny).prop_map(|(mode, allow, deny)| NetworkPolicy {
+        mode,
+        allow,
+        deny,
+        ask_seconds: None,
+    })
 }
 
 pub(crate) fn any_port() -> impl Strategy<Value = u16> {

@@ -8,6 +8,9 @@ use crate::ports::{Checks, Ports, Transport};
 use crate::rule::{Effect, Rule, Target};
 use crate::text::shorten;
 
+/// What an agent may do in ask mode.
+pub(crate) const ASK: &str = "ask you about hosts that no rule names, and wait for the answer";
+
 impl Policy {
     /// Says what the policy lets the agent do, one sentence per thing, without a full stop, in a stable order.
     ///
@@ -51,6 +54,9 @@ impl Policy {
             }
             NetworkMode::Internet => {
                 sentences.push("reach every public host on every port".to_owned())
+            }
+            NetworkMode::Allowlist if self.network.ask_seconds.is_some() => {
+                sentences.push(ASK.to_owned());
             }
             NetworkMode::Allowlist if self.network.allow.is_empty() => {
                 sentences.push("reach no host, because no rule allows one".to_owned());

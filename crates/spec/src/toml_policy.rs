@@ -34,7 +34,17 @@ const TOP: &[&str] = &[
     "agent",
     "ceiling",
 ];
-const NETWORK: &[&str] = &["mode", "allow", "deny", "allow_files", "presets"];
+const NETWORK: &[&str] = &[
+    "mode",
+    "allow",
+    "deny",
+    "allow_files",
+    "presets",
+    "ask",
+    "ask_timeout",
+];
+/// Longest and shortest time that a connection waits for an answer, in seconds.
+const ASK_TIMEOUT_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
 const FILES: &[&str] = &["readonly", "rw", "hidden", "share_state"];
 const ENV: &[&str] = &["pass", "set"];
 const RESOURCES: &[&str] = &["tmp_size"];
@@ -128,10 +138,23 @@ fn read_network(layer: &mut PolicyLayer, table: &Table<'_, '_>) -> Result<(), Po
     layer.deny = rules(table, "deny", Effect::Deny)?;
     layer.allow_files = list(table, "allow_files", plain_path)?;
     layer.presets = presets(table)?;
+    layer.ask = switch(table, "ask")?;
+    layer.ask_timeout = table
+        .get("ask_timeout")
+        .map(|value| read_seconds(&value))
+        .transpose()?;
     layer.allow_stated = ["allow", "allow_files", "presets"]
         .into_iter()
         .find_map(|key| table.get(key))
-        .map(|value| value.origin());
+        .map(|value| value.origin())
+        // Who wants to be asked does not expect that everything is open.
+        .or_else(|| {
+            layer
+                .ask
+                .as_ref()
+                .filter(|ask| ask.value)
+                .map(|ask| ask.origin.clone())
+        });
     Ok(())
 }
 
@@ -148,6 +171,21 @@ fn presets(table: &Table<'_, '_>) -> Result<Vec<Sourced<PackageManager>>, Policy
         presets.extend(PackageManager::from_word(word).map(|manager| item.sourced(manager)));
     }
     Ok(presets)
+}
+
+fn read_seconds(value: &Value<'_, '_>) -> Result<Sourced<u32>, PolicyError> {
+    let seconds = value
+        .whole_number()
+        .filter(|seconds| ASK_TIMEOUT_SECONDS.contains(seconds))
+        .and_then(|seconds| u32::try_from(seconds).ok());
+    match seconds {
+        Some(seconds) => Ok(value.sourced(seconds)),
+        None if value.is_whole_number() => Err(value.error(Problem::Form {
+            key: value.path.clone(),
+            expected: "1 to 3600 seconds",
+        })),
+        None => Err(value.wrong_type("a whole number of seconds")),
+    }
 }
 
 fn read_mode(value: &Value<'_, '_>) -> Result<Sourced<NetworkMode>, PolicyError> {

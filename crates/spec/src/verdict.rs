@@ -124,7 +124,7 @@ pub enum Decision {
     Allow,
     /// Refuse it at once, saying why.
     Deny(Reason),
-    /// Ask the user. No rule of this version yields it; whoever matches must treat it as a denial until answered.
+    /// Ask the user: mode `allowlist` has no rule and the policy says `ask`. It is a denial until it is answered.
     Ask,
 }
 

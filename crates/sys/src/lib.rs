@@ -4,6 +4,7 @@ mod error;
 pub mod landlock;
 pub mod mount;
 pub mod netlink;
+pub mod peer;
 #[cfg(feature = "probe")]
 pub mod probe;
 pub mod process;

@@ -1,8 +1,8 @@
-//! Integer socket options that rustix does not know.
+//! Socket options with an integer or a descriptor as their value that rustix does not know.
 //!
 //! Must not: offer options with structures; those get a wrapper of their own.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -65,4 +65,34 @@ pub(crate) fn socket_option(
 /// The errno of the C library call that just failed on this thread.
 pub(crate) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Reads an option whose value is a new descriptor (`getsockopt(2)`, for example `SO_PEERPIDFD`). The kernel makes it with
+/// `O_CLOEXEC`.
+pub(crate) fn descriptor_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+) -> Result<OwnedFd, Errno> {
+    let mut value: libc::c_int = -1;
+    let mut length: libc::socklen_t = 4;
+    // SAFETY: the descriptor is borrowed and so stays open; both pointers are to variables of this stack frame, which live
+    // until the call returns; the kernel writes at most `length` bytes, the size of `value`, and the new length.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(last_errno());
+    }
+    if length != 4 || value < 0 {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: the kernel has just made this descriptor for this call and nobody else knows it, so it is owned here alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(value) })
 }

@@ -172,6 +172,31 @@ impl AuditLog {
         }
     }
 
+    /// Appends a line about the policy. The agent cannot cause one, so they are not counted against its budget.
+    pub(crate) fn note(&self, reason: &str, text: Option<&str>, cut: usize) {
+        if self.is_discarded {
+            return;
+        }
+        let mut line = json!({"event": "policy", "reason": reason});
+        if let Some(text) = text {
+            line["text"] = text.into();
+        }
+        if cut > 0 {
+            line["cut"] = cut.into();
+        }
+        let mut state = self.inner.state();
+        let line = line.to_string();
+        // The file keeps its limit.
+        if state.bytes_left
+            > u64::try_from(line.len())
+                .unwrap_or(u64::MAX)
+                .saturating_add(256)
+        {
+            self.inner.append(&mut state, line.as_bytes());
+            self.inner.wake.notify_one();
+        }
+    }
+
     /// Writes what is left, tells all counts, and ends the thread.
     pub(crate) fn close(&self) -> AuditSummary {
         self.inner.state().closing = true;

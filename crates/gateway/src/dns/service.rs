@@ -103,6 +103,19 @@ pub(crate) fn respond(shared: &Shared, message: &[u8], carrier: Carrier) -> Repl
             Reply::Now(encode(&query, &answer, carrier))
         }
         Decided::Refuse(refusal) => Reply::Now(refuse(shared, &query, carrier, &refusal)),
+        Decided::Ask(name) => {
+            let pending = Pending {
+                query,
+                lookup: Lookup::Addresses(name.clone()),
+                verdict: Verdict::allow(),
+                carrier,
+            };
+            let answered = match pending.query.question.kind {
+                RecordType::A | RecordType::AAAA => stand_in(shared, &pending.query, &name),
+                _ => Ok(Answer::empty(Rcode::NO_ERROR)),
+            };
+            Reply::Now(pending.finish(shared, answered))
+        }
         Decided::Look(lookup, verdict) => {
             let known = match &lookup {
                 Lookup::Addresses(name) => shared.resolver.cached_addresses(name),
@@ -198,6 +211,8 @@ impl Pending {
 enum Decided {
     Answer(Answer),
     Refuse(Refusal),
+    /// The user will be asked when it is connected to. Until then the name must not leave the host.
+    Ask(HostName),
     Look(Lookup, Verdict),
 }
 
@@ -221,6 +236,9 @@ fn decide(shared: &Shared, query: &Query) -> Decided {
         return decide_reverse(shared, &rules, name, &host, kind, address);
     }
     let verdict = may_resolve(&rules, &host, kind);
+    if verdict.decision == Decision::Ask && !is_special(&host) {
+        return Decided::Ask(host);
+    }
     if let Some(refusal) = refusal_of(&verdict, &host) {
         return Decided::Refuse(refusal);
     }
@@ -390,6 +408,11 @@ fn synthesise(
             return Err(Refusal::failed("lookup_failed", failure.to_string()));
         }
     }
+    stand_in(shared, query, name)
+}
+
+/// The synthetic address of a name, whether it exists or not.
+fn stand_in(shared: &Shared, query: &Query, name: &HostName) -> Result<Answer, Refusal> {
     let pair = shared.assign(name).ok_or_else(|| {
         Refusal::failed(
             "limit_names",

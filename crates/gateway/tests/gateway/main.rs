@@ -10,6 +10,7 @@
 )]
 
 mod connections;
+mod control;
 mod dns;
 mod hostile;
 mod live;

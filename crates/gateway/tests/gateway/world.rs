@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rcc_gateway::{
-    AuditSink, Gateway, GatewayConfig, GatewayControl, HostAddresses, Limits, Route, Summary,
-    SyntheticRanges, Transport, Upstream,
+    AuditSink, Gateway, GatewayConfig, GatewayControl, HostAddresses, Limits, LiveConfig, Route,
+    Summary, SyntheticRanges, Transport, Upstream,
 };
 use rcc_spec::{NetworkMode, NetworkPolicy, Origin, Rule, RuleSet};
 use rcc_sys::socket::Datagram;
@@ -84,6 +84,8 @@ pub(crate) struct Setup {
     pub(crate) upstream: Option<Upstream>,
     pub(crate) synthetic: SyntheticRanges,
     pub(crate) host_addresses: Vec<IpAddr>,
+    pub(crate) ask_seconds: Option<u32>,
+    pub(crate) control: Option<OwnedFd>,
 }
 
 impl Setup {
@@ -99,6 +101,8 @@ impl Setup {
             upstream: None,
             synthetic: SyntheticRanges::default(),
             host_addresses: vec!["192.0.2.200".parse().unwrap()],
+            ask_seconds: None,
+            control: None,
         }
     }
 
@@ -116,7 +120,8 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> World {
-        let rules = rules(self.mode, &self.allow, &self.deny);
+        let mut policy = policy(self.mode, &self.allow, &self.deny);
+        policy.ask_seconds = self.ask_seconds;
         let names = NameServer::start();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -126,7 +131,7 @@ impl Setup {
         let audit = temporary_file();
         let gateway = Gateway::start(GatewayConfig {
             run_id: "test-run".into(),
-            rules,
+            rules: Arc::new(RuleSet::compile(&policy)),
             host_addresses: HostAddresses::read_by(move || self.host_addresses.clone()),
             tcp_listener: listener.into(),
             dns_socket: dns.into(),
@@ -138,6 +143,10 @@ impl Setup {
             transport: Arc::clone(&transport) as Arc<dyn Transport>,
             audit: AuditSink::File(audit.try_clone().unwrap()),
             limits: self.limits,
+            live: LiveConfig {
+                policy: Arc::new(policy),
+                listener: self.control,
+            },
         })
         .unwrap();
         World {
@@ -157,6 +166,10 @@ pub(crate) fn rules(
     allow: &[impl AsRef<str>],
     deny: &[impl AsRef<str>],
 ) -> Arc<RuleSet> {
+    Arc::new(RuleSet::compile(&policy(mode, allow, deny)))
+}
+
+fn policy(mode: NetworkMode, allow: &[impl AsRef<str>], deny: &[impl AsRef<str>]) -> NetworkPolicy {
     let mut policy = NetworkPolicy::new(mode);
     for rule in allow {
         policy.push(Rule::parse(rule.as_ref(), Origin::flag("--allow")).unwrap());
@@ -164,7 +177,7 @@ pub(crate) fn rules(
     for rule in deny {
         policy.push(Rule::parse_deny(rule.as_ref(), Origin::flag("--deny")).unwrap());
     }
-    Arc::new(RuleSet::compile(&policy))
+    policy
 }
 
 pub(crate) fn temporary_file() -> File {

@@ -19,8 +19,8 @@ pub(super) fn start(early: Early, mut session: Session) -> Result<u8, CliError> 
     for warning in &session.plan.warnings {
         output::warn(&rcc_plan::escape(warning));
     }
-    let record = session.record.take();
-    let result = crate::run::execute(early, &session, record.as_ref());
+    let mut record = session.record.take();
+    let result = crate::run::execute(early, &mut session, record.as_mut());
     crate::leftovers::tell(&session);
     let Some(record) = record else { return result };
     let recorded = match &result {

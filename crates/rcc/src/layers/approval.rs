@@ -18,6 +18,8 @@ const WIDENINGS_SHOWN: usize = 5;
 pub(crate) enum Unapproved {
     /// Ask on a terminal, refuse without one.
     Ask,
+    /// Refuse, terminal or not.
+    Refuse,
     /// Use it with a warning: nothing is run.
     Warn,
 }
@@ -76,7 +78,7 @@ pub(super) fn approve(
                 Err(CliError::new(Kind::Denied, error).hint("nothing was run"))
             }
         }
-        Unapproved::Ask => {
+        Unapproved::Ask | Unapproved::Refuse => {
             let mut error = CliError::new(Kind::Denied, error);
             if let Some(wider) = wider {
                 let more = wider.len().saturating_sub(WIDENINGS_SHOWN);

@@ -108,6 +108,11 @@ pub(super) fn layer(context: &Context, flags: &RunFlags) -> Result<PolicyLayer, 
     if let Some(mode) = flags.network {
         layer.mode = Some(Sourced::new(mode.into(), Origin::flag("--network")));
     }
+    if flags.ask {
+        let origin = Origin::flag("--ask");
+        layer.allow_stated.get_or_insert_with(|| origin.clone());
+        layer.ask = Some(Sourced::new(true, origin));
+    }
     if flags.no_internet {
         layer.mode = Some(Sourced::new(
             NetworkMode::None,

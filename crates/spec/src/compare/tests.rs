@@ -337,7 +337,7 @@ proptest! {
         let network = |length: u8| {
             let net = IpNet::new(base, length % (longest + 1)).unwrap().trunc();
             let rule = Rule::new(Effect::Allow, Target::Network(net), None, None, Origin::DEFAULT);
-            NetworkPolicy { mode, allow: vec![rule], deny: Vec::new() }
+            NetworkPolicy { mode, allow: vec![rule], deny: Vec::new(), ask_seconds: None }
         };
         let (new, old) = (network(one), network(other));
         let address = if is_near { near } else { base };
@@ -362,7 +362,7 @@ proptest! {
             Rule::parse(&text, Origin::DEFAULT).unwrap()
         };
         let (old, new) = (one(&old, was_raw), one(&new, is_raw));
-        let policy = |rule: &Rule| NetworkPolicy { mode: NetworkMode::Allowlist, allow: vec![rule.clone()], deny: Vec::new() };
+        let policy = |rule: &Rule| NetworkPolicy { mode: NetworkMode::Allowlist, allow: vec![rule.clone()], deny: Vec::new(), ask_seconds: None };
         let widenings = with_network(&policy(&new)).widenings(&with_network(&policy(&old)));
         let reaches = |rule: &Rule, name: &HostName, port: u16| {
             let verdict = RuleSet::compile(&policy(rule)).decide_name(name, port, Protocol::Tcp);

@@ -273,3 +273,66 @@ proptest! {
         prop_assert!(!RuleSet::compile(&policy.network).decide_name(&name, 443, Protocol::Tcp).is_allow());
     }
 }
+
+#[test]
+fn asking_is_a_setting_like_any_other_and_means_an_allowlist() {
+    let merged = |user: &str, project: &str| merge(layers("", user, project)).network;
+    let asking = merged("[network]\nask = true\n", "");
+    assert_eq!(asking.mode, NetworkMode::Allowlist);
+    assert_eq!(asking.ask_seconds, Some(60));
+    let longer = merged("[network]\nask_timeout = 300\n", "[network]\nask = true\n");
+    assert_eq!(longer.ask_seconds, Some(300));
+    let refused = merged("[network]\nask = true\n", "[network]\nask = false\n");
+    assert_eq!(refused.ask_seconds, None);
+    for bad in ["0", "3601", "-1", "\"60s\"", "true"] {
+        let text = format!("version = 1\n[network]\nask_timeout = {bad}\n");
+        parse_toml(&text, &SourceName::file("rcc.toml"), LayerKind::Project).unwrap_err();
+    }
+}
+
+#[test]
+fn only_what_no_rule_decides_is_asked() {
+    use crate::verdict::Decision;
+    let policy = merge(layers(
+        "",
+        "",
+        "[network]\nask = true\nallow = [\"a.example.com\"]\ndeny = [\"b.example.com\"]\n",
+    ));
+    let rules = RuleSet::compile(&policy.network);
+    let name = |text: &str, port| {
+        rules
+            .decide_name(&crate::HostName::parse(text).unwrap(), port, Protocol::Tcp)
+            .decision
+    };
+    assert_eq!(name("a.example.com", 443), Decision::Allow);
+    assert_eq!(name("a.example.com", 22), Decision::Ask);
+    assert_eq!(name("other.example.com", 443), Decision::Ask);
+    assert!(matches!(name("b.example.com", 443), Decision::Deny(_)));
+    assert!(matches!(name("localhost", 443), Decision::Deny(_)));
+    let address = |text: &str| {
+        rules
+            .decide_address(text.parse().unwrap(), 443, Protocol::Tcp)
+            .decision
+    };
+    assert_eq!(address("203.0.114.7"), Decision::Ask);
+    for forbidden in [
+        "10.0.0.1",
+        "169.254.169.254",
+        "127.0.0.1",
+        "fe80::1",
+        "224.0.0.1",
+    ] {
+        assert!(
+            matches!(address(forbidden), Decision::Deny(_)),
+            "{forbidden}"
+        );
+    }
+    // Asking is something that has to be approved.
+    let silent = merge(layers(
+        "",
+        "",
+        "[network]\nallow = [\"a.example.com\"]\ndeny = [\"b.example.com\"]\n",
+    ));
+    assert_eq!(policy.widenings(&silent).len(), 1);
+    assert!(silent.widenings(&policy).is_empty());
+}

@@ -1,0 +1,135 @@
+//! Where the control socket of a run lies, and how a client finds and reaches it.
+//!
+//! `$XDG_RUNTIME_DIR/rcc/<id>/control`, or the record's own directory where there is no runtime directory. Both are of mode
+//! 0700 and no sandbox is ever given either. Sockets are reached through a descriptor of their directory, so the length of
+//! its path does not matter (`sun_path` has 108 bytes, `unix(7)`).
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rcc_host::open_private;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::context::Context;
+use crate::error::CliError;
+use crate::record::Record;
+
+/// Name of the socket in its directory.
+const NAME: &str = "control";
+
+/// A control socket that cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the rules of this run cannot be changed while it lasts: no socket can be made in {}: {reason}",
+    rcc_plan::escape(path)
+)]
+pub(crate) struct ControlError {
+    path: PathBuf,
+    reason: String,
+}
+
+/// The place of a control socket; dropping it removes the socket.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    directory: PathBuf,
+    descriptor: OwnedFd,
+    /// The directory is the socket's alone.
+    is_own: bool,
+}
+
+impl Socket {
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // What cannot be removed refuses connections and is taken away by a later run.
+        let _ = rustix::fs::unlinkat(&self.descriptor, NAME, AtFlags::empty());
+        if self.is_own {
+            let _ = rustix::fs::rmdir(&self.directory);
+        }
+    }
+}
+
+/// Makes the socket of a run and listens on it.
+pub(crate) fn open(record: &Record) -> Result<(Socket, OwnedFd), ControlError> {
+    let runtime = Context::load()
+        .ok()
+        .and_then(|context| context.directories.runtime)
+        .filter(|runtime| open_private(runtime).is_ok());
+    let (directory, is_own) = match &runtime {
+        Some(runtime) => {
+            sweep(runtime);
+            (runtime.join(record.id()), true)
+        }
+        None => (record.path().to_owned(), false),
+    };
+    let fail = |reason: String| ControlError {
+        path: directory.clone(),
+        reason,
+    };
+    let descriptor = open_private(&directory).map_err(|error| fail(error.to_string()))?;
+    let socket = Socket {
+        directory: directory.clone(),
+        descriptor,
+        is_own,
+    };
+    let listener =
+        UnixListener::bind(through(&socket.descriptor)).map_err(|error| fail(error.to_string()))?;
+    rustix::fs::chmodat(
+        &socket.descriptor,
+        NAME,
+        Mode::RUSR | Mode::WUSR,
+        AtFlags::empty(),
+    )
+    .map_err(|errno| fail(rcc_sys::describe_errno(errno)))?;
+    Ok((socket, listener.into()))
+}
+
+/// Connects to the run whose socket lies in this directory; none when nobody listens there any more.
+pub(crate) fn connect(directory: &Path) -> std::io::Result<Option<UnixStream>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(CWD, directory, flags, Mode::empty());
+    let connected = match opened {
+        Ok(directory) => UnixStream::connect(through(&directory)),
+        Err(errno) => Err(errno.into()),
+    };
+    match connected {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// A short path of the socket in this directory.
+fn through(directory: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{NAME}", directory.as_raw_fd()))
+}
+
+/// Removes what runs left that could not clean up: sockets on which nobody listens. Others are left alone.
+fn sweep(runtime: &Path) {
+    let Ok(entries) = std::fs::read_dir(runtime) else {
+        return;
+    };
+    for directory in entries.flatten().map(|entry| entry.path()) {
+        // An empty one may belong to a run that begins just now.
+        if directory.join(NAME).symlink_metadata().is_ok()
+            && matches!(connect(&directory), Ok(None))
+        {
+            let _ = std::fs::remove_file(directory.join(NAME));
+            let _ = std::fs::remove_dir(&directory);
+        }
+    }
+}
+
+impl From<ControlError> for CliError {
+    fn from(error: ControlError) -> Self {
+        Self::new(crate::error::Kind::Host, error)
+    }
+}
