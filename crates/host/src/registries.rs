@@ -72,7 +72,13 @@ impl Registries<'_> {
     fn npm(&self, out: &mut Configured) {
         let manager = PackageManager::Npm;
         // npm takes its variables in any case (npm-config(7)).
-        for (name, value) in self.environment {
+        // A script of npm has the settings of its project in its environment, whoever wrote them.
+        let in_script = self.variable("npm_lifecycle_event").is_some();
+        let variables = self.environment.iter().filter(|_| !in_script);
+        if in_script {
+            out.notes.push("preset npm: started by a script of npm, so variables of npm do not count: they hold the project's settings".to_owned());
+        }
+        for (name, value) in variables {
             let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else {
                 continue;
             };
@@ -86,8 +92,9 @@ impl Registries<'_> {
                 out.found.push(read_variable(manager, name, value, false));
             }
         }
-        let user = self.named(&["NPM_CONFIG_USERCONFIG", "npm_config_userconfig"]);
-        let global = self.named(&["NPM_CONFIG_GLOBALCONFIG", "npm_config_globalconfig"]);
+        let named = |names: &[&str]| self.named(names).filter(|_| !in_script);
+        let user = named(&["NPM_CONFIG_USERCONFIG", "npm_config_userconfig"]);
+        let global = named(&["NPM_CONFIG_GLOBALCONFIG", "npm_config_globalconfig"]);
         for path in [
             user.unwrap_or_else(|| self.home.join(".npmrc")),
             global.unwrap_or_else(|| self.root.join("etc/npmrc")),

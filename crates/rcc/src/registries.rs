@@ -21,7 +21,7 @@ use rcc_spec::{
 
 use crate::context::Context;
 
-pub(crate) use project::{Named, named_by_project, present};
+pub(crate) use project::{LockFiles, Named, named_by_project, present};
 
 /// The rules of a preset, and what has to be said about them.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +56,9 @@ impl<'a> Presets<'a> {
             .map(|path| std::fs::canonicalize(&path).unwrap_or(path))
             .collect();
         writable.push(project.root.clone());
+        // Agents of other runs write there.
+        let homes = context.directories.data.join("homes");
+        writable.push(std::fs::canonicalize(&homes).unwrap_or(homes));
         Self {
             context,
             writable,
@@ -194,7 +197,7 @@ pub(crate) fn hints(project: &Project, policy: &Policy) -> Vec<String> {
     }
     let rules = RuleSet::compile(&policy.network);
     let managers: Vec<PackageManager> = policy.presets.iter().map(|preset| preset.value).collect();
-    named_by_project(project, &managers)
+    named_by_project(project, &managers, LockFiles::Skip)
         .into_iter()
         .filter(|named| !is_allowed(&rules, &named.rule))
         .map(|named| {

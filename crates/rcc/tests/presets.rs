@@ -6,6 +6,7 @@
     reason = "helpers of tests: what is not as expected must fail the test"
 )]
 
+mod support;
 mod world;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -146,6 +147,17 @@ fn a_configuration_below_a_granted_path_does_not_count() {
     assert!(!allowed(&world, &flags, "npm.example.com:443"));
     let (_, said) = output(&world, &[&flags[..], &["plan"]].concat());
     assert!(said.contains("preset npm: ~/.npmrc is not used"), "{said}");
+    // Nor does one in an agent home, which the agents of other runs have written to.
+    let planted = world.file(
+        ".local/share/rcc/homes/default/.npmrc",
+        "registry=https://evil.example.net\n",
+    );
+    let output = world
+        .rcc(["--preset", "npm", "plan", "--why", "evil.example.net:443"])
+        .env("NPM_CONFIG_USERCONFIG", planted)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{:?}", texts(&output));
 }
 
 #[test]
@@ -391,4 +403,64 @@ fn init_proposes_presets_and_shows_hosts_that_none_covers() {
         !allowed(&world, &[], "evil.example.net:8443")
             && !allowed(&world, &[], "git.example.com:22")
     );
+}
+
+#[test]
+fn npm_installs_with_the_preset_of_the_users_own_npmrc_and_not_with_the_projects() {
+    use rcc_testkit::require;
+    if !require("npm") || !require("node") {
+        return;
+    }
+    let Some(network) = rcc_testkit::world::World::start_or_skip() else {
+        return;
+    };
+    let place = support::Place::new(&network, "preset");
+    let pem = std::fs::read(network.ca_pem_path()).unwrap();
+    let ca = place.file("ca.pem", pem);
+    place.file(
+        "package.json",
+        r#"{ "name": "p", "version": "1.0.0", "dependencies": { "tiny-npm": "1" } }"#,
+    );
+    // Read by npm inside, and by nobody outside.
+    place.file(".npmrc", "registry=https://registry.example/npm/\n");
+    let cafile = format!("npm_config_cafile={}", ca.display());
+    let install = || {
+        place
+            .run(&[
+                "--preset",
+                "npm",
+                "--env",
+                &cafile,
+                "--env",
+                "npm_config_fetch_retries=0",
+                "--env",
+                "npm_config_update_notifier=false",
+            ])
+            .args(["npm", "install", "--no-audit", "--no-fund"])
+            .timeout(std::time::Duration::from_secs(120))
+            .output()
+    };
+    let npmrc = network.home().join(".npmrc");
+    std::fs::write(&npmrc, "registry=https://v4only.example/\n").unwrap();
+    network.give_to_user(&network.home());
+    let refused = install();
+    assert!(
+        refused.code().is_some_and(|code| code != 0 && code != 125),
+        "{refused}"
+    );
+    assert!(
+        refused
+            .stderr_text()
+            .contains("rcc: refused registry.example"),
+        "{refused}"
+    );
+    std::fs::write(&npmrc, "registry=https://registry.example/npm/\n").unwrap();
+    network.give_to_user(&network.home());
+    install().assert_success();
+    assert!(place.project.join("node_modules/tiny-npm").exists());
+    assert!(place.events().iter().any(|event| {
+        event["rule"]
+            .as_str()
+            .is_some_and(|rule| rule.contains("(preset npm (~/.npmrc:1))"))
+    }));
 }

@@ -198,6 +198,12 @@ fn a_configuration_that_an_agent_could_have_written_does_not_count() {
     let path = fake.file("home/project/.npmrc", evil);
     fake.env("NPM_CONFIG_USERCONFIG", path);
     refused(&fake);
+    // The variables of a script of npm, which come from the project's file.
+    let mut fake = Fake::new("script");
+    fake.env("npm_config_registry", "https://evil.example.net");
+    assert_eq!(fake.rules(PackageManager::Npm).len(), 1, "the control");
+    fake.env("npm_lifecycle_event", "start");
+    refused(&fake);
     // Everybody can write to it.
     let fake = Fake::new("mode");
     let path = fake.file("home/.npmrc", evil);

@@ -16,7 +16,7 @@ use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::layers::{PROJECT_FILE, project_policy};
 use crate::output;
-use crate::registries::{Named, Presets, is_allowed, named_by_project, present};
+use crate::registries::{LockFiles, Named, Presets, is_allowed, named_by_project, present};
 
 /// Files that tell which agent a project is used with, most telling first.
 const TRACES: [(&str, &str); 11] = [
@@ -113,7 +113,7 @@ fn detected_registries(context: &Context, project: &Project) -> (Vec<PackageMana
         }
     }
     let rules = RuleSet::compile(&covered);
-    let mut named = named_by_project(project, &managers);
+    let mut named = named_by_project(project, &managers, LockFiles::Read);
     named.retain(|named| !is_allowed(&rules, &named.rule));
     (proposed, named)
 }

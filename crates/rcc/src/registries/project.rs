@@ -26,6 +26,15 @@ pub(crate) struct Named {
     pub(crate) place: String,
 }
 
+/// Whether lock files are looked into, which takes time when they are large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockFiles {
+    /// When a policy is written.
+    Read,
+    /// At every start.
+    Skip,
+}
+
 /// Files that tell that a package manager is used.
 const TRACES: [(&str, PackageManager); 20] = [
     ("package.json", PackageManager::Npm),
@@ -66,8 +75,15 @@ pub(crate) fn present(project: &Project) -> Vec<PackageManager> {
 }
 
 /// Hosts that the project's files name for these package managers, without repetition.
-pub(crate) fn named_by_project(project: &Project, managers: &[PackageManager]) -> Vec<Named> {
-    let mut out = Collected(Vec::new());
+pub(crate) fn named_by_project(
+    project: &Project,
+    managers: &[PackageManager],
+    lock_files: LockFiles,
+) -> Vec<Named> {
+    let mut out = Collected {
+        named: Vec::new(),
+        lock_files,
+    };
     for manager in managers {
         match manager {
             PackageManager::Npm => {
@@ -109,10 +125,13 @@ pub(crate) fn named_by_project(project: &Project, managers: &[PackageManager]) -
             PackageManager::Go | PackageManager::Apt => {}
         }
     }
-    out.0
+    out.named
 }
 
-struct Collected(Vec<Named>);
+struct Collected {
+    named: Vec<Named>,
+    lock_files: LockFiles,
+}
 
 impl Collected {
     fn file(&mut self, project: &Project, name: &str, read: impl FnOnce(&str, &str) -> Found) {
@@ -127,6 +146,9 @@ impl Collected {
     }
 
     fn lock_file(&mut self, project: &Project, name: &str, kind: LockFile) {
+        if self.lock_files == LockFiles::Skip {
+            return;
+        }
         let Some(text) = text_of(project, name) else {
             return;
         };
@@ -144,11 +166,11 @@ impl Collected {
 
     fn add(&mut self, rule: Rule, place: String) {
         let is_known = self
-            .0
+            .named
             .iter()
             .any(|known| known.rule.target == rule.target && known.rule.ports == rule.ports);
-        if !is_known && self.0.len() < NAMED_LIMIT {
-            self.0.push(Named { rule, place });
+        if !is_known && self.named.len() < NAMED_LIMIT {
+            self.named.push(Named { rule, place });
         }
     }
 }
