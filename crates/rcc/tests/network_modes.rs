@@ -44,7 +44,13 @@ fn from_host(world: &World, lines: &[Vec<String>]) -> Vec<Record> {
 }
 
 fn http(host: &str, port: u16) -> Vec<String> {
-    words(&["http", host, &port.to_string(), "probe.example", "/"])
+    // The host as an address has it in a URL.
+    let authority = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    words(&["http", host, &port.to_string(), &authority, "/"])
 }
 
 /// The refusal of a connection that spoke HTTP: 403 with the reason in the text, in time.

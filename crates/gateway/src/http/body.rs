@@ -37,8 +37,9 @@ impl Chunked {
     pub(super) fn next(self, bytes: &[u8]) -> Result<Next, Fault> {
         match self {
             Self::Size => {
+                check_start(bytes)?;
                 let Some(end) = line_end(bytes, CHUNK_LINE)? else {
-                    return check_start(bytes).map(|()| Next::More);
+                    return Ok(Next::More);
                 };
                 let size = size(bytes.get(..end - 2).unwrap_or_default())?;
                 Ok(match size {
@@ -67,7 +68,7 @@ impl Chunked {
 
 const MALFORMED: Fault = Fault::Smuggling("the chunks of the HTTP request are malformed");
 
-/// A line without an end yet: what cannot become a size is told at once.
+/// What cannot become a size is told at once.
 fn check_start(line: &[u8]) -> Result<(), Fault> {
     match line.first() {
         None => Ok(()),

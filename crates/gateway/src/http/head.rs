@@ -53,6 +53,11 @@ pub(crate) fn parse(head: &[u8]) -> Result<Head, Fault> {
     })
 }
 
+/// Tells what is wrong with a request line.
+pub(super) fn check_request_line(line: &[u8]) -> Result<(), Fault> {
+    RequestLine::parse(line).map(|_| ())
+}
+
 /// Checks a line for bytes that no head has. The line end is not part of it.
 pub(super) fn check_line(line: &[u8]) -> Result<(), Fault> {
     let bad = |&byte: &u8| byte < b' ' && byte != b'\t' || byte == 0x7f;

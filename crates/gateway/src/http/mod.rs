@@ -68,3 +68,6 @@ impl Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

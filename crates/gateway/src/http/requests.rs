@@ -58,6 +58,12 @@ impl Requests {
         matches!(self.state, State::Head(..))
     }
 
+    /// Tells whether nothing of a request has begun.
+    #[cfg(test)]
+    pub(super) fn is_at_start(&self) -> bool {
+        matches!(self.state, State::Start(_))
+    }
+
     /// Looks at the bytes that have not gone on yet, all of them each time.
     pub(crate) fn step(&mut self, held: &[u8]) -> Result<Step, Fault> {
         match self.state {
@@ -118,6 +124,10 @@ impl Requests {
             let Some(end) = head::line_end(rest, HEAD_LIMIT)? else {
                 return Err(TOO_LONG);
             };
+            if seen == 0 {
+                // A client that means no fields waits for an answer now.
+                head::check_request_line(rest.get(..end - 2).unwrap_or_default())?;
+            }
             seen += end;
             if seen > HEAD_LIMIT {
                 return Err(TOO_LONG);

@@ -55,7 +55,10 @@ async fn until_answered(way: &Way<'_>, name: &HostName, mut held: Held) -> Resul
             Record::Incomplete => {}
             Record::Other if deadline.is_none() => match way.watch.server_hello().await {
                 Answer::Other => return way.pass_the_rest(held).await,
-                Answer::Retry => deadline = Some(Instant::now() + HEAD_TIME),
+                Answer::Retry => {
+                    deadline = Some(Instant::now() + HEAD_TIME);
+                    continue;
+                }
             },
             Record::Other => match parse(held.bytes()) {
                 Parsed::Hello { hello, .. } => {

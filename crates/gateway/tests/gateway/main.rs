@@ -13,6 +13,7 @@ mod connections;
 mod control;
 mod dns;
 mod hostile;
+mod http;
 mod live;
 mod names;
 mod refusals;

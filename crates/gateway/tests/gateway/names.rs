@@ -117,7 +117,7 @@ fn a_handshake_for_anything_else_reaches_no_server() {
         "api.example.com:443,8443",
         "other.example.com",
     ]));
-    let cases: [(&str, Vec<u8>); 9] = [
+    let cases: [(&str, Vec<u8>); 12] = [
         (
             "tls_name_mismatch",
             hello(Some(b"evil.example.org"), &[], 16_384),
@@ -148,6 +148,16 @@ fn a_handshake_for_anything_else_reaches_no_server() {
             hello(Some(b"api.example.com"), &[0xfe, 0x0d, 0, 1, 0], 16_384),
         ),
         ("tls_malformed", b"\x16\x03\x01\x00\x00rest".to_vec()),
+        (
+            "tls_malformed",
+            [
+                b"\x16\x03\x01\x00\x04\x02\x00\x00\x00".to_vec(),
+                hello(Some(b"api.example.com"), &[], 16_384),
+            ]
+            .concat(),
+        ),
+        ("tls_name_mismatch", hello(Some(&[b'a'; 255]), &[], 16_384)),
+        ("tls_malformed", hello(Some(b""), &[], 16_384)),
     ];
     for (_, words) in &cases {
         assert_refused(&world, &listener, 443, words);
@@ -197,6 +207,116 @@ fn what_is_not_tls_passes_also_when_the_server_speaks_first() {
         .unwrap();
     assert_reset(&mut client);
     assert_reset(&mut server);
+}
+
+/// A server's first message: an ordinary hello, or a request for another ClientHello.
+fn server_hello(wants_another: bool) -> Vec<u8> {
+    // RFC 8446 section 4.1.3.
+    let retry = b"\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x91\xc2\xa2\x11\x16\x7a\xbb\x8c\x5e\x07\x9e\x09\xe2\xc8\xa8\x33\x9c";
+    let random = if wants_another { retry } else { &[5; 32] };
+    let body = [[3, 3].as_slice(), random, &[0, 0x13, 1, 0, 0, 0]].concat();
+    let message = [
+        &[2, 0, 0, u8::try_from(body.len()).unwrap()],
+        body.as_slice(),
+    ]
+    .concat();
+    [[22, 3, 3].to_vec(), sized(&message)].concat()
+}
+
+#[test]
+fn a_second_hello_must_be_for_the_name_too() {
+    let (world, listener) = world(Setup::allow(&["api.example.com"]));
+    let own = hello(Some(b"api.example.com"), &[], 16_384);
+    let dummy = b"\x14\x03\x03\x00\x01\x01".as_slice();
+    let cases = [
+        (hello(Some(b"api.example.com"), &[], 16_384), None),
+        (hello(Some(b"api.example.com"), &[], 1), None),
+        (
+            hello(Some(b"evil.example.org"), &[], 16_384),
+            Some("tls_name_mismatch"),
+        ),
+        (
+            hello(Some(b"evil.example.org"), &[], 1),
+            Some("tls_name_mismatch"),
+        ),
+        (hello(None, &[], 16_384), Some("tls_no_name")),
+        (b"\x16\x03\x03\x00\x00".to_vec(), Some("tls_malformed")),
+        (b"GET / HTTP/1.1\r\n".to_vec(), Some("tls_malformed")),
+    ];
+    for at_once in [false, true] {
+        for (second, code) in &cases {
+            let second = [dummy, second].concat();
+            let mut client = world.connect_name("api.example.com", 443);
+            client.write_all(&own).unwrap();
+            let mut server = accept(&listener);
+            if at_once {
+                // Without waiting for the server.
+                client.write_all(&second).unwrap();
+            }
+            let mut heard = vec![0; own.len()];
+            server.read_exact(&mut heard).unwrap();
+            assert_eq!(heard, own);
+            let answer = server_hello(true);
+            server.write_all(&answer).unwrap();
+            if !at_once {
+                client.read_exact(&mut vec![0; answer.len()]).unwrap();
+                client.write_all(&second).unwrap();
+            }
+            if code.is_none() {
+                let mut heard = vec![0; second.len()];
+                server.read_exact(&mut heard).unwrap();
+                assert_eq!(heard, second);
+                if at_once {
+                    client.read_exact(&mut vec![0; answer.len()]).unwrap();
+                }
+                client.write_all(b"whatever").unwrap();
+                server.read_exact(&mut [0; 8]).unwrap();
+            } else {
+                assert_reset(&mut client);
+                let mut heard = Vec::new();
+                let _ = server.read_to_end(&mut heard);
+                assert!(dummy.starts_with(&heard), "{heard:?}");
+            }
+        }
+    }
+    let (_, log) = world.finish();
+    let refused = log.iter().filter(|line| line["event"] == "refuse");
+    let codes: Vec<_> = refused
+        .map(|line| line["reason"].as_str().unwrap())
+        .collect();
+    let expected: Vec<&str> = cases.iter().filter_map(|(_, code)| *code).collect();
+    assert_eq!(codes, [expected.as_slice(), &expected].concat());
+}
+
+#[test]
+fn nothing_is_looked_at_behind_an_ordinary_server_hello() {
+    let (world, listener) = world(Setup::allow(&["api.example.com"]));
+    let own = hello(Some(b"api.example.com"), &[], 16_384);
+    let other = hello(Some(b"evil.example.org"), &[], 16_384);
+    for answer in [
+        server_hello(false),
+        b"\x15\x03\x03\x00\x02\x02\x28".to_vec(),
+        b"220 ready\r\n".to_vec(),
+    ] {
+        let mut client = world.connect_name("api.example.com", 443);
+        // A handshake record waits for the answer.
+        client
+            .write_all(&[own.as_slice(), &other].concat())
+            .unwrap();
+        let mut server = accept(&listener);
+        server.read_exact(&mut vec![0; own.len()]).unwrap();
+        server
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        let error = server.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        server.write_all(&answer).unwrap();
+        let mut heard = vec![0; other.len()];
+        server.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, other);
+        client.read_exact(&mut vec![0; answer.len()]).unwrap();
+    }
 }
 
 #[test]
