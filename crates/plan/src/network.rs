@@ -29,7 +29,6 @@ pub const SYNTHETIC_V4_FIRST: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 0);
 pub const SYNTHETIC_V4_LAST: Ipv4Addr = Ipv4Addr::new(198, 19, 255, 254);
 /// Prefix of synthetic IPv6 addresses (a /64); the low 64 bits number the name.
 pub const SYNTHETIC_V6: Ipv6Addr = Ipv6Addr::new(0xfd72, 0x6363, 0, 1, 0, 0, 0, 0);
-/// Name under which the sandbox knows the host itself. It resolves only when host ports were granted.
-pub const HOST_NAME: &str = "host.rcc.internal";
+pub use rcc_spec::HOST_NAME;
 /// Port of the transparent TCP listener in the router namespace. Nothing else listens there.
 pub const TPROXY_PORT: u16 = 4_000;

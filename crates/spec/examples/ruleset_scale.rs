@@ -58,6 +58,7 @@ fn load(text: String) -> RuleSet {
         allow: file.allow,
         deny: file.deny,
         ask_seconds: None,
+        host_ports: Vec::new(),
     };
     let rules = RuleSet::compile(&policy);
     println!("  of which compiling {:.3} s", computing() - parsed);

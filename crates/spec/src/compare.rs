@@ -21,6 +21,7 @@ impl Policy {
     pub fn widenings(&self, approved: &Self) -> Vec<String> {
         let mut wider = Vec::new();
         compare_networks(&mut wider, &self.network, &approved.network);
+        compare_ports(&mut wider, self, approved);
         self.compare_files(&mut wider, approved);
         self.compare_environment(&mut wider, approved);
         self.compare_hardening(&mut wider, approved);
@@ -198,6 +199,35 @@ fn compare_networks(wider: &mut Vec<String>, new: &NetworkPolicy, old: &NetworkP
             wider.push(format!("{sentence}, which was denied"));
         }
     }
+}
+
+/// Ports in both directions: each opens one thing, so only the very same is none wider.
+fn compare_ports(wider: &mut Vec<String>, new: &Policy, old: &Policy) {
+    if new.network.mode != NetworkMode::None {
+        let had = |port: u16| {
+            let mut ports = old.network.host_ports.iter();
+            old.network.mode != NetworkMode::None && ports.any(|old| old.value == port)
+        };
+        let ports = new.network.host_ports.iter().map(|port| port.value);
+        wider.extend(ports.filter(|&port| !had(port)).map(host_port_sentence));
+    }
+    for publish in &new.publish {
+        if !old.publish.iter().any(|old| old.value == publish.value) {
+            wider.push(publish.value.sentence());
+        }
+    }
+    // A project cannot name one; this is for comparing effective policies.
+    let proxy = |policy: &Policy| {
+        let proxy = policy.upstream_proxy.address.as_ref();
+        proxy.map(|proxy| proxy.value.clone())
+    };
+    if let (Some(address), true) = (proxy(new), proxy(new) != proxy(old)) {
+        wider.push(format!("send its connections through the proxy {address}"));
+    }
+}
+
+pub(crate) fn host_port_sentence(port: u16) -> String {
+    format!("reach port {port} of the host's own loopback, as host.rcc.internal")
 }
 
 /// Tells whether mode `internet` reaches the target without any rule.

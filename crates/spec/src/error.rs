@@ -8,8 +8,10 @@ use crate::environment::EnvError;
 use crate::network::NetworkMode;
 use crate::origin::SourceName;
 use crate::path::PathError;
+use crate::publish::PublishError;
 use crate::rule::RuleError;
 use crate::size::SizeError;
+use crate::upstream_proxy::ProxyError;
 
 /// A place in a text, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +123,30 @@ pub enum Problem {
     AdminOnly {
         /// The key.
         key: &'static str,
+    },
+    /// A key that a project's file must not have.
+    #[error("`{key}` is not possible in a project's file")]
+    NotForProjects {
+        /// The key.
+        key: &'static str,
+    },
+    /// A bad port to publish.
+    #[error("`{key}` has a bad port")]
+    Publish {
+        /// The key with its tables.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: PublishError,
+    },
+    /// A bad proxy.
+    #[error("`{key}` has a bad proxy")]
+    Proxy {
+        /// The key with its tables.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: ProxyError,
     },
     /// A key that must be there.
     #[error("key `{key}` is missing{}", in_table(.table))]
@@ -267,6 +293,9 @@ impl Problem {
             Self::WrongType {
                 found, expected, ..
             } => hint_of_types(found, expected).map(str::to_owned),
+            Self::NotForProjects { .. } => Some(
+                "it belongs in your own file, $XDG_CONFIG_HOME/rcc/config.toml, or the administrator's".to_owned(),
+            ),
             Self::Path {
                 source: PathError::Parent { .. },
                 ..

@@ -23,6 +23,7 @@ mod policy;
 mod ports;
 mod preset;
 mod protected;
+mod publish;
 mod punycode;
 pub mod registries;
 mod rule;
@@ -33,6 +34,7 @@ mod size;
 mod summary;
 mod text;
 mod toml_policy;
+mod upstream_proxy;
 mod verdict;
 mod whitelist;
 
@@ -43,7 +45,7 @@ pub use environment::{EnvError, EnvName, EnvPattern, check_env_value};
 pub use error::{PolicyError, Position, Problem};
 pub use host::{HostError, HostName, LABEL_MAX_BYTES, NAME_MAX_BYTES};
 pub use merge::{Layers, merge};
-pub use network::{NetworkMode, NetworkPolicy};
+pub use network::{HOST_NAME, NetworkMode, NetworkPolicy};
 pub use origin::{Origin, SourceKind, SourceName, Sourced};
 pub use path::{PathBase, PathError, PathSpec};
 pub use policy::{
@@ -53,10 +55,14 @@ pub use policy::{
 pub use ports::{Checks, PortRange, Ports, PortsError, Protocol, Transport};
 pub use preset::{AgentPreset, PathKind, StatePath};
 pub use protected::{PROTECTED_NAMES, ProtectedClass, ProtectedName, ProtectedPlace};
+pub use publish::{Publish, PublishError};
 pub use registries::PackageManager;
 pub use rule::{Effect, Rule, RuleError, Target};
 pub use ruleset::RuleSet;
 pub use size::{ByteSize, SizeError};
 pub use toml_policy::{LayerKind, parse_toml};
+pub use upstream_proxy::{
+    CredentialsFrom, ProxyAddress, ProxyError, ProxyHost, UpstreamProxyPolicy,
+};
 pub use verdict::{Decision, Reason, RuleText, Verdict};
 pub use whitelist::parse_whitelist;

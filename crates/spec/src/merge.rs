@@ -8,6 +8,7 @@
 use crate::network::NetworkMode;
 use crate::origin::{Origin, Sourced};
 use crate::policy::{Policy, PolicyLayer};
+use crate::publish::Publish;
 
 /// The layers, weakest first.
 #[derive(Debug, Clone, Default)]
@@ -95,6 +96,28 @@ fn add(policy: &mut Policy, layer: PolicyLayer) {
     policy.network.allow.extend(layer.allow);
     policy.network.deny.extend(layer.deny);
     policy.presets.extend(layer.presets);
+    policy.network.host_ports.extend(layer.host_ports);
+    // A later layer that publishes the same port of the sandbox says where: so a flag helps when the file's is in use.
+    let again = |old: &Sourced<Publish>| {
+        layer
+            .publish
+            .iter()
+            .any(|new| new.value.port == old.value.port)
+    };
+    policy.publish.retain(|old| !again(old));
+    policy.publish.extend(layer.publish);
+    if layer.upstream_proxy.is_some() {
+        // Credentials are for one proxy; a layer that names another one must not send it the old one's.
+        policy.upstream_proxy.address = layer.upstream_proxy;
+        policy.upstream_proxy.credentials = None;
+    }
+    if layer.upstream_proxy_credentials.is_some() {
+        policy.upstream_proxy.credentials = layer.upstream_proxy_credentials;
+    }
+    policy
+        .upstream_proxy
+        .except
+        .extend(layer.upstream_proxy_except);
     policy.files.readonly.extend(layer.readonly);
     policy.files.rw.extend(layer.rw);
     policy.files.hidden.extend(layer.hidden);

@@ -6,7 +6,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::origin::Sourced;
 use crate::rule::{Effect, Rule};
+
+/// Name under which the sandbox knows the host itself. It resolves only when host ports were granted, and no rule can name it.
+pub const HOST_NAME: &str = "host.rcc.internal";
 
 /// How much of the network exists for the agent. Ordered from nothing to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,6 +63,8 @@ pub struct NetworkPolicy {
     /// Seconds that a connection waits for the user's answer where mode `allowlist` has no rule; none: nobody is asked.
     #[serde(default)]
     pub ask_seconds: Option<u32>,
+    /// TCP ports of the host's loopback that [`HOST_NAME`] leads to; never 0.
+    pub host_ports: Vec<Sourced<u16>>,
 }
 
 impl NetworkPolicy {
@@ -70,6 +76,7 @@ impl NetworkPolicy {
             allow: Vec::new(),
             deny: Vec::new(),
             ask_seconds: None,
+            host_ports: Vec::new(),
         }
     }
 

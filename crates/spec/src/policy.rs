@@ -8,8 +8,10 @@ use crate::environment::{EnvName, EnvPattern};
 use crate::network::{NetworkMode, NetworkPolicy};
 use crate::origin::{Origin, SourceName, Sourced};
 use crate::path::PathSpec;
+use crate::publish::Publish;
 use crate::registries::PackageManager;
 use crate::size::ByteSize;
+use crate::upstream_proxy::{CredentialsFrom, ProxyAddress, UpstreamProxyPolicy};
 
 /// What the user allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,10 @@ pub struct Policy {
     pub mode_origin: Origin,
     /// Package managers whose registries are allowed; their rules are among those of the network.
     pub presets: Vec<Sourced<PackageManager>>,
+    /// Ports of the sandbox that the host listens on.
+    pub publish: Vec<Sourced<Publish>>,
+    /// What connections leave through.
+    pub upstream_proxy: UpstreamProxyPolicy,
     /// Files beyond the project.
     pub files: FilesPolicy,
     /// Variables that reach the agent.
@@ -116,6 +122,8 @@ impl Default for Policy {
             network: NetworkPolicy::new(NetworkMode::Internet),
             mode_origin: Origin::DEFAULT,
             presets: Vec::new(),
+            publish: Vec::new(),
+            upstream_proxy: UpstreamProxyPolicy::default(),
             files: FilesPolicy {
                 readonly: Vec::new(),
                 rw: Vec::new(),
@@ -210,6 +218,16 @@ pub struct PolicyLayer {
     pub ask: Option<Sourced<bool>>,
     /// `[network] ask_timeout`, in seconds.
     pub ask_timeout: Option<Sourced<u32>>,
+    /// `[network] host_ports`.
+    pub host_ports: Vec<Sourced<u16>>,
+    /// `[network] publish`.
+    pub publish: Vec<Sourced<Publish>>,
+    /// `[network] upstream_proxy`; never in a project's file.
+    pub upstream_proxy: Option<Sourced<ProxyAddress>>,
+    /// `[network] upstream_proxy_credentials_file` or `…_env`.
+    pub upstream_proxy_credentials: Option<Sourced<CredentialsFrom>>,
+    /// `[network] upstream_proxy_except`.
+    pub upstream_proxy_except: Vec<crate::Rule>,
     /// Where the layer first listed what is allowed, even as an empty list.
     pub allow_stated: Option<Origin>,
     /// `[files] readonly`.

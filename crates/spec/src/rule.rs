@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::host::{HostError, HostName};
+use crate::network::HOST_NAME;
 use crate::origin::Origin;
 use crate::ports::{Checks, Ports, PortsError, Protocol, Transport};
 use crate::text::shorten;
@@ -37,11 +38,13 @@ impl Target {
         if text.contains('/') {
             return Ok(Self::Network(parse_network(text)?));
         }
-        let host = |name: &str| {
-            HostName::parse(name).map_err(|source| RuleError::Host {
+        let host = |name: &str| match HostName::parse(name) {
+            Ok(host) if is_rccs_own(&host) => Err(RuleError::OwnName),
+            Ok(host) => Ok(host),
+            Err(source) => Err(RuleError::Host {
                 target: shorten(text, 80),
                 source,
-            })
+            }),
         };
         match text.strip_prefix("*.") {
             Some(parent) => host(parent).map(Self::Subdomains),
@@ -87,6 +90,15 @@ impl fmt::Display for Target {
             Self::Network(network) => network.fmt(f),
         }
     }
+}
+
+/// Tells whether rcc gives this name its meaning: `rcc.internal` and everything below it.
+fn is_rccs_own(host: &HostName) -> bool {
+    let zone = HOST_NAME
+        .split_once('.')
+        .map_or(HOST_NAME, |(_, zone)| zone);
+    let rest = host.as_str().strip_suffix(zone);
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// Whether a rule lets through or holds back.
@@ -156,6 +168,11 @@ pub enum RuleError {
         #[source]
         source: HostError,
     },
+    /// A name that rcc itself gives a meaning.
+    #[error(
+        "no rule can name `host.rcc.internal` or what is around it; write `host_ports = [5432]` or `--host-port 5432`"
+    )]
+    OwnName,
     /// Something with colons that is no IPv6 address.
     #[error("`{target}` is no address or network; write IPv6 with ports as `[2001:db8::1]:443`")]
     Address {

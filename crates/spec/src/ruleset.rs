@@ -18,7 +18,8 @@ use ipnet::IpNet;
 
 use crate::address::{AddressClass, Classified, canonical_address, classify, embedded_v4};
 use crate::host::HostName;
-use crate::network::{NetworkMode, NetworkPolicy};
+use crate::network::{HOST_NAME, NetworkMode, NetworkPolicy};
+use crate::origin::Sourced;
 use crate::ports::{Checks, Ports, Protocol};
 use crate::rule::{Effect, Target};
 use crate::verdict::{Decision, Reason, RuleText, Verdict};
@@ -38,6 +39,7 @@ use record::{Record, Tables, TablesBuilder};
 pub struct RuleSet {
     mode: NetworkMode,
     ask_seconds: Option<u32>,
+    host_ports: Vec<Sourced<u16>>,
     tables: Tables,
     names: Names,
     networks: Networks,
@@ -68,6 +70,7 @@ impl RuleSet {
         Self {
             mode: policy.mode,
             ask_seconds: policy.ask_seconds,
+            host_ports: policy.host_ports.clone(),
             names,
             networks,
             tables: builder.finish(),
@@ -103,6 +106,9 @@ impl RuleSet {
         if let Some(verdict) = self.refuse_name(name) {
             return verdict;
         }
+        if is_host_name(name) {
+            return self.decide_host_port(name, port, protocol);
+        }
         let (mut deny, mut allow, mut elsewhere) = (None, None, None);
         let mut checks = Checks::ByName;
         self.names.visit(name, |found| {
@@ -136,6 +142,14 @@ impl RuleSet {
     pub fn may_resolve(&self, name: &HostName) -> Verdict {
         if let Some(verdict) = self.refuse_name(name) {
             return verdict;
+        }
+        if is_host_name(name) {
+            let mut ports = self.host_ports.iter().map(|granted| granted.value);
+            let open = ports.find_map(|port| {
+                let verdict = self.decide_host_port(name, port, Protocol::Tcp);
+                verdict.is_allow().then_some(verdict)
+            });
+            return open.unwrap_or(Verdict::deny(Reason::NoRule));
         }
         let (mut deny, mut allow) = (None, None);
         self.names.visit(name, |found| match found.record.effect {
@@ -233,6 +247,36 @@ impl RuleSet {
             }
         } else {
             refusal
+        }
+    }
+
+    /// Decides about a port of the host's loopback. Only a granted port is open, whatever the mode; a deny rule for a name
+    /// above it (`*.internal`) still holds.
+    fn decide_host_port(&self, name: &HostName, port: u16, protocol: Protocol) -> Verdict {
+        let Some(granted) = self.host_ports.iter().find(|granted| granted.value == port) else {
+            let reason = if self.host_ports.is_empty() {
+                Reason::NoRule
+            } else {
+                Reason::PortNotAllowed
+            };
+            return Verdict::deny(reason);
+        };
+        let rule = RuleText::host_port(granted);
+        if protocol != Protocol::Tcp {
+            return Verdict::deny_by(Reason::PortNotAllowed, rule);
+        }
+        let mut deny = None;
+        self.names.visit(name, |found| {
+            if found.record.effect == Effect::Deny
+                && self.tables.covers(found.record, port, protocol)
+            {
+                keep_closest(&mut deny, found);
+            }
+        });
+        match deny {
+            Some(rule) => Verdict::deny_by(Reason::DenyRule, self.text_of_name(&rule)),
+            // Programs name the host as they like, so no hello or Host could be compared with anything.
+            None => Verdict::allow_by(rule).with_checks(Checks::Raw),
         }
     }
 
@@ -351,6 +395,11 @@ fn keep_narrowest(kept: &mut Option<NetworkMatch>, found: NetworkMatch) {
     if kept.is_none_or(|kept| found.network.prefix_len() > kept.network.prefix_len()) {
         *kept = Some(found);
     }
+}
+
+/// Tells whether this is the name of the host's own loopback, [`HOST_NAME`].
+pub(crate) fn is_host_name(name: &HostName) -> bool {
+    name.as_str() == HOST_NAME
 }
 
 fn embedded(address: IpAddr) -> Option<IpAddr> {

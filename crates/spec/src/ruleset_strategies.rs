@@ -122,6 +122,7 @@ pub(crate) fn any_policy() -> impl Strategy<Value = NetworkPolicy> {
         allow,
         deny,
         ask_seconds: None,
+        host_ports: Vec::new(),
     })
 }
 

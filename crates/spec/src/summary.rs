@@ -2,6 +2,7 @@
 //!
 //! Must not leave out anything that widens what the agent can do.
 
+use crate::compare::host_port_sentence;
 use crate::network::NetworkMode;
 use crate::policy::{Policy, SeccompChoice};
 use crate::ports::{Checks, Ports, Transport};
@@ -19,6 +20,8 @@ impl Policy {
     pub fn summary(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         self.summarize_network(&mut sentences);
+        let publish = self.publish.iter();
+        sentences.extend(publish.map(|publish| publish.value.sentence()));
         for path in &self.files.readonly {
             sentences.push(format!("read {}", shown(path.value.as_str())));
         }
@@ -71,6 +74,14 @@ impl Policy {
         }
         sentences.extend(self.network.allow.iter().map(Rule::sentence));
         sentences.extend(self.network.deny.iter().map(Rule::sentence));
+        let ports = self.network.host_ports.iter();
+        sentences.extend(ports.map(|port| host_port_sentence(port.value)));
+        if let Some(proxy) = &self.upstream_proxy.address {
+            sentences.push(format!(
+                "send its connections through the proxy {}",
+                proxy.value
+            ));
+        }
     }
 
     fn summarize_hardening(&self, sentences: &mut Vec<String>) {

@@ -12,6 +12,7 @@ use crate::policy::{EnvSetting, PolicyLayer, SeccompChoice};
 use crate::registries::PackageManager;
 use crate::rule::{Effect, Rule};
 use crate::size::ByteSize;
+use crate::upstream_proxy::CredentialsFrom;
 
 /// Whose file it is; decides which tables are possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,19 @@ const NETWORK: &[&str] = &[
     "presets",
     "ask",
     "ask_timeout",
+    "host_ports",
+    "publish",
+    "upstream_proxy",
+    "upstream_proxy_credentials_file",
+    "upstream_proxy_credentials_env",
+    "upstream_proxy_except",
+];
+/// Keys of `[network]` that a project's file must not have: its author would choose who reads the traffic.
+const NOT_FOR_PROJECTS: &[&str] = &[
+    "upstream_proxy",
+    "upstream_proxy_credentials_file",
+    "upstream_proxy_credentials_env",
+    "upstream_proxy_except",
 ];
 /// Longest and shortest time that a connection waits for an answer, in seconds.
 const ASK_TIMEOUT_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
@@ -84,6 +98,7 @@ pub fn parse_toml(
     let mut layer = PolicyLayer::default();
     if let Some(table) = top.table("network", NETWORK, HOMES)? {
         read_network(&mut layer, &table)?;
+        read_upstream_proxy(&mut layer, &table, kind)?;
     }
     if let Some(table) = top.table("files", FILES, HOMES)? {
         layer.readonly = list(&table, "readonly", granted_path)?;
@@ -155,6 +170,88 @@ fn read_network(layer: &mut PolicyLayer, table: &Table<'_, '_>) -> Result<(), Po
                 .filter(|ask| ask.value)
                 .map(|ask| ask.origin.clone())
         });
+    layer.host_ports = list(table, "host_ports", read_port)?;
+    layer.publish = list(table, "publish", |value| {
+        value.text()?.parse().map_err(|source| {
+            value.error(Problem::Publish {
+                key: value.path.clone(),
+                source,
+            })
+        })
+    })?;
+    Ok(())
+}
+
+fn read_port(value: &Value<'_, '_>) -> Result<u16, PolicyError> {
+    if !value.is_whole_number() {
+        return Err(value.wrong_type("a port number"));
+    }
+    let port = value
+        .whole_number()
+        .and_then(|port| u16::try_from(port).ok());
+    port.filter(|&port| port != 0).ok_or_else(|| {
+        value.error(Problem::Form {
+            key: value.path.clone(),
+            expected: "a port from 1 to 65535",
+        })
+    })
+}
+
+fn read_upstream_proxy(
+    layer: &mut PolicyLayer,
+    table: &Table<'_, '_>,
+    kind: LayerKind,
+) -> Result<(), PolicyError> {
+    if kind == LayerKind::Project {
+        for &key in NOT_FOR_PROJECTS {
+            if let Some(value) = table.get(key) {
+                return Err(value.error(Problem::NotForProjects { key }));
+            }
+        }
+    }
+    let proxy = table.get("upstream_proxy");
+    layer.upstream_proxy = proxy
+        .map(|value| {
+            let address = value.text()?.parse().map_err(|source| {
+                value.error(Problem::Proxy {
+                    key: value.path.clone(),
+                    source,
+                })
+            });
+            address.map(|address| value.sourced(address))
+        })
+        .transpose()?;
+    let file = table.get("upstream_proxy_credentials_file");
+    let variable = table.get("upstream_proxy_credentials_env");
+    layer.upstream_proxy_credentials = match (file, variable) {
+        (Some(_), Some(variable)) => {
+            return Err(variable.error(Problem::Exclusive {
+                one: "upstream_proxy_credentials_file",
+                other: "upstream_proxy_credentials_env",
+            }));
+        }
+        (Some(file), None) => {
+            let path = path_with(&file, PathSpec::parse)?;
+            if path.base() == crate::path::PathBase::Project {
+                return Err(file.error(Problem::Form {
+                    key: file.path.clone(),
+                    expected: "a path that starts with `/` or `~/`",
+                }));
+            }
+            Some(file.sourced(CredentialsFrom::File(path)))
+        }
+        (None, Some(variable)) => {
+            let name = EnvName::parse(variable.text()?).map_err(|source| {
+                variable.error(Problem::Env {
+                    key: variable.path.clone(),
+                    source,
+                })
+            })?;
+            Some(variable.sourced(CredentialsFrom::Environment(name)))
+        }
+        (None, None) => None,
+    };
+    layer.upstream_proxy_except = rules(table, "upstream_proxy_except", Effect::Allow)?;
     Ok(())
 }
 

@@ -6,7 +6,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::origin::Origin;
+use crate::network::HOST_NAME;
+use crate::origin::{Origin, Sourced};
 use crate::ports::Checks;
 use crate::rule::Rule;
 
@@ -150,6 +151,14 @@ impl RuleText {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The grant of a port of the host's loopback.
+    pub(crate) fn host_port(granted: &Sourced<u16>) -> Self {
+        Self {
+            text: format!("{HOST_NAME}:{}", granted.value).into_boxed_str(),
+            origin: granted.origin.clone(),
+        }
     }
 
     /// Where the rule was written.

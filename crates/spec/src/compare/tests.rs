@@ -337,7 +337,7 @@ proptest! {
         let network = |length: u8| {
             let net = IpNet::new(base, length % (longest + 1)).unwrap().trunc();
             let rule = Rule::new(Effect::Allow, Target::Network(net), None, None, Origin::DEFAULT);
-            NetworkPolicy { mode, allow: vec![rule], deny: Vec::new(), ask_seconds: None }
+            NetworkPolicy { mode, allow: vec![rule], ..NetworkPolicy::new(mode) }
         };
         let (new, old) = (network(one), network(other));
         let address = if is_near { near } else { base };
@@ -362,7 +362,7 @@ proptest! {
             Rule::parse(&text, Origin::DEFAULT).unwrap()
         };
         let (old, new) = (one(&old, was_raw), one(&new, is_raw));
-        let policy = |rule: &Rule| NetworkPolicy { mode: NetworkMode::Allowlist, allow: vec![rule.clone()], deny: Vec::new(), ask_seconds: None };
+        let policy = |rule: &Rule| NetworkPolicy { allow: vec![rule.clone()], ..NetworkPolicy::new(NetworkMode::Allowlist) };
         let widenings = with_network(&policy(&new)).widenings(&with_network(&policy(&old)));
         let reaches = |rule: &Rule, name: &HostName, port: u16| {
             let verdict = RuleSet::compile(&policy(rule)).decide_name(name, port, Protocol::Tcp);
@@ -384,4 +384,39 @@ proptest! {
         let policy = with_network(&network);
         prop_assert_eq!(policy.widenings(&policy), Vec::<String>::new());
     }
+}
+
+#[test]
+fn ports_in_either_direction_are_widenings() {
+    let project = |text: &str| {
+        let text = format!("version = 1\n[network]\n{text}\n");
+        let source = SourceName::file("rcc.toml");
+        let layer = parse_toml(&text, &source, LayerKind::Project).unwrap();
+        merge(Layers {
+            project: layer,
+            ..Layers::default()
+        })
+    };
+    let plain = project("");
+    let ports = project("host_ports = [5432]\npublish = [\"3000\"]");
+    let sentences = [
+        "reach port 5432 of the host's own loopback, as host.rcc.internal",
+        "let programs of this host connect to its port 3000, at 127.0.0.1:3000",
+    ];
+    assert_eq!(ports.widenings(&plain), sentences);
+    for sentence in sentences {
+        assert!(ports.summary().iter().any(|line| line == sentence));
+    }
+    assert_eq!(plain.widenings(&ports), Vec::<String>::new());
+    assert_eq!(ports.widenings(&ports), Vec::<String>::new());
+    let open = project("host_ports = [5432]\npublish = [\"0.0.0.0:3000\"]");
+    assert_eq!(
+        open.widenings(&ports),
+        ["let other machines connect to its port 3000, at 0.0.0.0:3000"]
+    );
+    // What mode `none` lists opens nothing, so it was never approved.
+    let none = project("mode = \"none\"\nhost_ports = [5432]");
+    assert_eq!(none.widenings(&plain), Vec::<String>::new());
+    let again = project("mode = \"allowlist\"\nhost_ports = [5432]");
+    assert_eq!(again.widenings(&none), sentences[..1]);
 }

@@ -336,3 +336,23 @@ fn only_what_no_rule_decides_is_asked() {
     assert_eq!(policy.widenings(&silent).len(), 1);
     assert!(silent.widenings(&policy).is_empty());
 }
+
+#[test]
+fn a_later_layer_says_where_a_port_is_published_and_credentials_stay_with_their_proxy() {
+    let mut both = layers(
+        "[network]\nupstream_proxy = \"http://a.example:1\"\nupstream_proxy_credentials_env = \"A\"",
+        "[network]\nupstream_proxy = \"http://b.example:1\"",
+        "[network]\npublish = [\"3000\", \"4000\"]",
+    );
+    let flag = Sourced::new("3001:3000".parse().unwrap(), Origin::flag("--publish"));
+    both.flags.publish.push(flag);
+    let policy = merge(both);
+    let published: Vec<String> = policy.publish.iter().map(|p| p.value.to_string()).collect();
+    assert_eq!(published, ["127.0.0.1:4000:4000", "127.0.0.1:3001:3000"]);
+    let proxy = policy.upstream_proxy;
+    assert_eq!(
+        proxy.address.unwrap().value.to_string(),
+        "http://b.example:1"
+    );
+    assert_eq!(proxy.credentials, None);
+}

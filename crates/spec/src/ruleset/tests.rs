@@ -665,3 +665,61 @@ fn rules_without_any_port_allow_nothing() {
     );
     assert!(!set.may_resolve(&host("example.com")).is_allow());
 }
+
+/// A policy with host ports, and its verdicts on the host's name.
+fn with_host_ports(mode: NetworkMode, lines: &[&str], ports: &[u16]) -> RuleSet {
+    let mut policy = policy(mode, lines);
+    let granted = |port: &u16| Sourced::new(*port, Origin::flag("--host-port"));
+    policy.host_ports = ports.iter().map(granted).collect();
+    RuleSet::compile(&policy)
+}
+
+#[test]
+fn host_ports_open_exactly_themselves() {
+    let name = host(HOST_NAME);
+    let tcp = |rules: &RuleSet, port| note(&rules.decide_name(&name, port, Protocol::Tcp));
+    for mode in [NetworkMode::Allowlist, NetworkMode::Internet] {
+        let granted = with_host_ports(mode, &["*.internal:1-65535"], &[5432]);
+        let by = "host.rcc.internal:5432 (flag --host-port)";
+        assert_eq!(tcp(&granted, 5432), format!("allow by {by}"));
+        assert_eq!(tcp(&granted, 5433), "port_not_allowed");
+        let udp = granted.decide_name(&name, 5432, Protocol::Udp);
+        assert_eq!(note(&udp), format!("port_not_allowed by {by}"));
+        assert_eq!(note(&granted.may_resolve(&name)), format!("allow by {by}"));
+        // Loopback by address or by its own name is as closed as ever.
+        for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0"] {
+            let verdict = granted.decide_address(ip(address), 5432, Protocol::Tcp);
+            assert_eq!(note(&verdict), "loopback", "{address}");
+        }
+        let localhost = granted.decide_name(&host("localhost"), 5432, Protocol::Tcp);
+        assert_eq!(note(&localhost), "loopback");
+
+        let denied = with_host_ports(mode, &["!*.internal"], &[5432]);
+        assert_eq!(tcp(&denied, 5432), "deny_rule by *.internal (hosts.conf:1)");
+        assert_eq!(note(&denied.may_resolve(&name)), "no_rule");
+        let none = with_host_ports(mode, &["*.internal:1-65535"], &[]);
+        assert_eq!(tcp(&none, 80), "no_rule");
+        assert_eq!(note(&none.may_resolve(&name)), "no_rule");
+    }
+    let none = with_host_ports(NetworkMode::None, &[], &[5432]);
+    assert_eq!(tcp(&none, 5432), "mode_none");
+}
+
+#[test]
+fn no_rule_names_what_rcc_gives_a_meaning() {
+    for text in [
+        HOST_NAME,
+        "HOST.rcc.internal:1",
+        "*.rcc.internal",
+        "rcc.internal",
+        "a.host.rcc.internal",
+    ] {
+        for rule in [
+            Rule::parse(text, Origin::DEFAULT),
+            Rule::parse_deny(text, Origin::DEFAULT),
+        ] {
+            assert_eq!(rule.unwrap_err(), crate::RuleError::OwnName, "{text}");
+        }
+    }
+    assert!(Rule::parse("xrcc.internal", Origin::DEFAULT).is_ok());
+}
