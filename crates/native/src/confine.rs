@@ -57,7 +57,7 @@ fn forbid_core_dumps() -> Result<(), NativeError> {
 }
 
 /// Empties every capability set. The secure bits make sure that user id 0 (a root caller) means nothing either.
-fn drop_capabilities() -> Result<(), NativeError> {
+pub(crate) fn drop_capabilities() -> Result<(), NativeError> {
     for number in 0..MOST_CAPABILITIES {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         match rustix::thread::remove_capability_from_bounding_set(capability) {

@@ -1,10 +1,11 @@
 //! The netns helper: builds both network namespaces from user namespace U and hands the listeners out.
 //!
 //! Should: (1) tie its life to the supervisor's, (2) map its ids, (3) start pid 1, (4) make the router namespace, hear
-//! whether there is to be a network, open the listeners, (5) configure the agent's end and wait for the link, (6) report and end.
-//! Mustn't: stay; keep a descriptor; serve anything.
+//! whether there is to be a network, open the listeners, (5) configure the agent's end and wait for the link, (6) report and end,
+//! or, for published ports, (7) stay and make sockets.
+//! Mustn't: keep a descriptor; serve anything but `agent_sockets`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rcc_plan::network;
 use rcc_sys::netlink::router::{
@@ -19,6 +20,7 @@ use rcc_sys::socket::{
 use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::agent_sockets;
 use crate::error::NativeError;
 use crate::error::{on_step, on_step_call};
 use crate::launch::INIT;
@@ -76,11 +78,11 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
     let route = RouteSocket::open().map_err(refused(step))?;
     let netfilter = NetfilterSocket::open().map_err(refused(step))?;
     configure_rules(&netfilter, network::TPROXY_PORT).map_err(refused(step))?;
-    let ipv6 = match control
+    let (ipv6, link, stay) = match control
         .receive()
         .map_err(on_step("hear from the supervisor"))?
     {
-        Some((Message::BuildNetwork { ipv6 }, _)) => ipv6,
+        Some((Message::BuildNetwork { ipv6, link, stay }, _)) => (ipv6, link, stay),
         // No network, or no run at all: the namespaces made here vanish with this process.
         _ => return Ok(()),
     };
@@ -106,6 +108,39 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
     // Where /proc/sys is read-only the kernel keeps its limits: refusals are then less prompt, not less strict.
     let _ = lift_icmp_limits(families);
     let agent_namespace = agent_namespace(&from_init)?;
+    if link {
+        connect_namespaces(&route, agent_namespace.as_fd(), ipv6)?;
+    } else {
+        enter(agent_namespace.as_fd())?;
+    }
+    // 6.
+    let mut descriptors = vec![tcp.as_fd(), dns.as_fd(), udp.as_fd(), raw_v4.as_fd()];
+    descriptors.extend(raw_v6.as_ref().map(AsFd::as_fd));
+    control
+        .send(&Message::NetworkReady, &descriptors)
+        .map_err(on_step("report to the supervisor"))?;
+    // 7.
+    if stay {
+        agent_sockets::serve(control)
+    } else {
+        Ok(())
+    }
+}
+
+/// Goes into the agent's network namespace.
+fn enter(agent_namespace: BorrowedFd<'_>) -> Result<(), NativeError> {
+    move_into_link_name_space(agent_namespace, Some(LinkNameSpaceType::Network)).map_err(
+        on_step_call("configure the agent's end of the link", "setns(2)"),
+    )
+}
+
+/// Makes the link and configures both ends; afterwards this process is in the agent's network namespace.
+fn connect_namespaces(
+    route: &RouteSocket,
+    agent_namespace: BorrowedFd<'_>,
+    ipv6: bool,
+) -> Result<(), NativeError> {
+    let step = "build the router namespace";
     let addresses = LinkAddresses {
         agent: network::AGENT_V4,
         router: network::ROUTER_V4,
@@ -117,11 +152,11 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
         }),
     };
     configure_link(
-        &route,
+        route,
         &RouterConfig {
             router_interface: network::ROUTER_INTERFACE,
             agent_interface: network::AGENT_INTERFACE,
-            agent_namespace: agent_namespace.as_fd(),
+            agent_namespace,
             mtu: network::LINK_MTU,
             addresses,
             tproxy_port: network::TPROXY_PORT,
@@ -130,19 +165,12 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
     .map_err(refused(step))?;
     // 5.
     let step = "configure the agent's end of the link";
-    move_into_link_name_space(agent_namespace.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(on_step_call(step, "setns(2)"))?;
+    enter(agent_namespace)?;
     let agent_route = RouteSocket::open().map_err(refused(step))?;
     configure_agent(&agent_route, &AgentLinkConfig { addresses }).map_err(refused(step))?;
     // The router's end drops what it should send until it knows of its carrier: a DNS answer lost here costs the agent
     // the five seconds after which the C library asks again (seen on a busy machine).
-    wait_until_up(&route).map_err(refused("wait for the link"))?;
-    // 6.
-    let mut descriptors = vec![tcp.as_fd(), dns.as_fd(), udp.as_fd(), raw_v4.as_fd()];
-    descriptors.extend(raw_v6.as_ref().map(AsFd::as_fd));
-    control
-        .send(&Message::NetworkReady, &descriptors)
-        .map_err(on_step("report to the supervisor"))
+    wait_until_up(route).map_err(refused("wait for the link"))
 }
 
 /// Receives the agent's network namespace from the process that will be pid 1.

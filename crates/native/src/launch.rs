@@ -20,6 +20,7 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
+use crate::agent_sockets::AgentSockets;
 use crate::error::on_step;
 use crate::error::{NativeError, Reported};
 use crate::helper;
@@ -47,12 +48,20 @@ pub struct Prepared {
     pub(crate) init: Child,
     pub(crate) control: Control,
     listeners: Option<Listeners>,
+    /// Only when ports are published; it ends with the run.
+    pub(crate) helper: Option<Child>,
+    sockets: Option<AgentSockets>,
 }
 
 impl Prepared {
     /// Takes the sockets for the gateway; `None` when the plan has no network.
     pub fn take_listeners(&mut self) -> Option<Listeners> {
         self.listeners.take()
+    }
+
+    /// Takes what makes sockets of the agent's network namespace; `None` when the plan publishes no port.
+    pub fn take_sockets(&mut self) -> Option<AgentSockets> {
+        self.sockets.take()
     }
 }
 
@@ -115,26 +124,37 @@ pub fn prepare(early: Early, plan: &Plan) -> Result<Prepared, NativeError> {
     control
         .send(&Message::Plan, &[plan_file.as_fd()])
         .map_err(on_step("hand the plan to the sandbox"))?;
-    let listeners = match plan.network {
-        Network::None => {
-            helper_control
-                .send(&Message::NoNetwork, &[])
-                .map_err(on_step("instruct the netns helper"))?;
-            None
-        }
-        Network::Gateway { ipv6 } => {
-            helper_control
-                .send(&Message::BuildNetwork { ipv6 }, &[])
-                .map_err(on_step("instruct the netns helper"))?;
-            Some(await_network(&helper_control, &control)?)
-        }
+    let stay = !plan.publish.is_empty();
+    let (ipv6, link) = match plan.network {
+        Network::None => (false, false),
+        Network::Gateway { ipv6 } => (ipv6, true),
     };
-    helper.wait().map_err(on_step("collect the netns helper"))?;
+    let wanted = if link || stay {
+        Message::BuildNetwork { ipv6, link, stay }
+    } else {
+        Message::NoNetwork
+    };
+    helper_control
+        .send(&wanted, &[])
+        .map_err(on_step("instruct the netns helper"))?;
+    let listeners = match wanted {
+        Message::NoNetwork => None,
+        _ => Some(await_network(&helper_control, &control)?),
+    };
+    let (helper, sockets) = if stay {
+        await_sockets(&helper_control)?;
+        (Some(helper), Some(AgentSockets::new(helper_control)))
+    } else {
+        helper.wait().map_err(on_step("collect the netns helper"))?;
+        (None, None)
+    };
     crate::relay::block_signals()?;
     Ok(Prepared {
         init,
         control,
         listeners,
+        helper,
+        sockets,
     })
 }
 
@@ -211,7 +231,7 @@ impl Drop for Child {
     }
 }
 
-const HELPER: &str = "netns helper";
+pub(crate) const HELPER: &str = "netns helper";
 pub(crate) const INIT: &str = "sandbox's first process";
 
 /// Receives the next message, turning a reported failure or a silent end into an error.
@@ -264,6 +284,14 @@ fn await_network(helper: &Control, init: &Control) -> Result<Listeners, NativeEr
             }),
             _ => Err(error),
         },
+    }
+}
+
+/// Waits until the helper has nothing left but to make sockets.
+fn await_sockets(helper: &Control) -> Result<(), NativeError> {
+    match hear(helper, HELPER)? {
+        (Message::ReadyForSockets, _) => Ok(()),
+        _ => Err(NativeError::Protocol { who: HELPER }),
     }
 }
 

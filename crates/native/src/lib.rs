@@ -5,6 +5,7 @@
 //! -> [`prepare`] -> the caller starts its gateway on the [`Listeners`] -> [`Prepared::start`] -> [`Running::relay`] until the agent ends.
 #![forbid(unsafe_code)]
 
+mod agent_sockets;
 mod confine;
 mod error;
 mod helper;
@@ -17,6 +18,7 @@ mod stage_start;
 mod streams;
 mod tree;
 
+pub use agent_sockets::{AgentSockets, IpVersion};
 pub use error::NativeError;
 pub use launch::{Early, Listeners, Prepared, prepare};
 pub use relay::{Outcome, Running};

@@ -38,6 +38,24 @@ pub(crate) enum Message {
     BuildNetwork {
         /// Whether the link has IPv6 addresses.
         ipv6: bool,
+        /// Whether there is a link between the two namespaces at all.
+        link: bool,
+        /// Whether to stay and make sockets of the agent's namespace.
+        stay: bool,
+    },
+    /// Helper to supervisor: it has given everything else up and makes sockets on request.
+    ReadyForSockets,
+    /// Supervisor to helper: make a TCP socket in the agent's network namespace.
+    MakeSocket {
+        /// An IPv6 one.
+        ipv6: bool,
+    },
+    /// Helper to supervisor: here is the socket.
+    Socket,
+    /// Helper to supervisor: `socket(2)` failed.
+    NoSocket {
+        /// Its `errno`.
+        errno: i32,
     },
     /// Supervisor to helper: this run has no network; end.
     NoNetwork,

@@ -47,6 +47,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Running {
     init: Child,
+    /// Ended and collected when the run is over.
+    helper: Option<Child>,
     control: Control,
     signals: SignalDescriptor,
     terminal: Option<OwnedFd>,
@@ -70,6 +72,7 @@ impl Prepared {
             .map_err(on_step("start the agent"))?;
         Ok(Running {
             init: self.init,
+            helper: self.helper,
             control: self.control,
             signals,
             terminal,
@@ -113,6 +116,7 @@ impl Running {
     pub fn relay(self, gateway: Option<BorrowedFd<'_>>) -> Result<Outcome, NativeError> {
         let Self {
             init,
+            helper,
             control,
             signals,
             terminal,
@@ -132,7 +136,9 @@ impl Running {
             listens: true,
         };
         let lost = relay.until_the_end(gateway)?;
-        relay.finish(lost)
+        let outcome = relay.finish(lost);
+        drop(helper);
+        outcome
     }
 }
 

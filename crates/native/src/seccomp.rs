@@ -63,6 +63,24 @@ pub(crate) fn compile(profile: &SeccompProfile) -> Filter {
     Filter(build(ARCHITECTURE, &table, Action::Fail(NO_SUCH_CALL)))
 }
 
+/// The filter of the process that makes sockets for published ports: a control connection, TCP sockets, memory, its end.
+pub(crate) fn socket_maker() -> Filter {
+    use Condition::Differs;
+    let mut table: BTreeMap<u32, Treatment> = tables::SOCKET_MAKER
+        .iter()
+        .map(|&(_, number)| (number, Treatment::Always(Action::Allow)))
+        .collect();
+    let kind = bits(libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
+    let families = [libc::AF_INET, libc::AF_INET6].map(|family| Differs(0, bits(family)));
+    let refusals = vec![
+        refuse(families.to_vec(), NOT_PERMITTED),
+        refuse(vec![Differs(1, kind)], NOT_PERMITTED),
+        refuse(vec![Differs(2, 0)], NOT_PERMITTED),
+    ];
+    table.insert(number(libc::SYS_socket), Treatment::Unless(refusals));
+    Filter(build(ARCHITECTURE, &table, Action::Fail(NOT_PERMITTED)))
+}
+
 impl Filter {
     /// Puts the filter in force for this thread and everything it will fork or execute. Sets no_new_privs as a side
     /// effect.

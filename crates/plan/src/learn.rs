@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use rcc_spec::{
-    Effect, HostName, Origin, PortRange, Ports, Protocol, Reason, Rule, Target, Transport,
+    Effect, HOST_NAME, HostName, Origin, PortRange, Ports, Protocol, Reason, Rule, Target,
+    Transport,
 };
 use serde::Deserialize;
 
@@ -25,6 +26,10 @@ const LOOKUPS_LIMIT: usize = 20_000;
 const LINE_LIMIT_BYTES: usize = 16 << 10;
 /// Stands for a refusal that has nothing to do with the rules.
 const OTHER_REASON: &str = "what was sent did not fit the destination";
+
+/// For ports of the host's loopback, which no rule can open.
+const HOST_PORT_REASON: &str =
+    "a port of the host's own loopback; only host_ports and --host-port open it";
 
 /// One line of the log, as far as it matters here.
 #[derive(Debug, Deserialize)]
@@ -229,6 +234,7 @@ impl Lines {
             }
             _ => target,
         };
+        let is_host = matches!(&target, Target::Host(name) if name.as_str() == HOST_NAME);
         let key = (target, protocol, port);
         if !self.destinations.contains_key(&key) && self.destinations.len() >= DESTINATIONS_LIMIT {
             self.gaps.beyond_limit += 1;
@@ -241,6 +247,9 @@ impl Lines {
                 .filter(|time| is_time(time))
                 .unwrap_or_default(),
         );
+        if is_host {
+            *withheld = Some(HOST_PORT_REASON);
+        }
         match (line.event.as_str(), line.verdict.as_deref()) {
             ("connect", _) => evidence.connections += 1,
             ("close", _) => {
@@ -251,7 +260,7 @@ impl Lines {
             (_, Some("fail")) => evidence.failed = evidence.failed.saturating_add(count),
             _ => {
                 evidence.refused = evidence.refused.saturating_add(count);
-                if !reason.is_some_and(is_missing_rule) {
+                if !is_host && !reason.is_some_and(is_missing_rule) {
                     // A refusal for a reason that is not known here is nothing to open either.
                     *withheld = Some(reason.map_or(OTHER_REASON, Reason::sentence));
                 }
@@ -291,11 +300,13 @@ impl Lines {
         for ((target, protocol, port), (evidence, withheld)) in self.destinations {
             // What was reached at least once may be reached; what was only refused for a reason may not.
             match withheld {
-                Some(reason) if evidence.connections == 0 => lesson.withheld.push(Withheld {
-                    rule: rule(target, &[port], protocol),
-                    evidence,
-                    reason,
-                }),
+                Some(reason) if evidence.connections == 0 || reason == HOST_PORT_REASON => {
+                    lesson.withheld.push(Withheld {
+                        rule: rule(target, &[port], protocol),
+                        evidence,
+                        reason,
+                    })
+                }
                 _ => {
                     let (ports, sum) = joined.entry((target, protocol)).or_default();
                     ports.push(port);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rcc_spec::Publish;
 use serde::{Deserialize, Serialize};
 
 use crate::SafeBytes;
@@ -198,6 +199,9 @@ pub struct Plan {
     pub hardening: Hardening,
     /// The network.
     pub network: Network,
+    /// Ports of the sandbox that the host listens on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
     /// Protection that the user gave up; printed at every start.
     pub warnings: Vec<String>,
 }

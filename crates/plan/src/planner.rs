@@ -52,6 +52,11 @@ pub fn plan(
             NetworkMode::None => Network::None,
             NetworkMode::Internet | NetworkMode::Allowlist => Network::Gateway { ipv6: facts.ipv6 },
         },
+        publish: policy
+            .publish
+            .iter()
+            .map(|publish| publish.value.clone())
+            .collect(),
         warnings: policy
             .dangers()
             .into_iter()

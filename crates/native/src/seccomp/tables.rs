@@ -31,6 +31,13 @@ pub(super) const CORE: &[Call] = calls![
     sched_getaffinity SYS_sched_getaffinity, sched_yield SYS_sched_yield, umask SYS_umask, sysinfo SYS_sysinfo,
 ];
 
+/// What it takes to answer requests for sockets; `socket` itself is allowed by argument.
+pub(super) const SOCKET_MAKER: &[Call] = calls![
+    recvmsg SYS_recvmsg, sendmsg SYS_sendmsg, close SYS_close, exit_group SYS_exit_group, rt_sigreturn SYS_rt_sigreturn,
+    restart_syscall SYS_restart_syscall, brk SYS_brk, mmap SYS_mmap, munmap SYS_munmap, mremap SYS_mremap, madvise SYS_madvise,
+    futex SYS_futex,
+];
+
 /// Files by name, for the `strict` profile.
 pub(super) const STRICT_FILES: &[Call] = calls![
     openat SYS_openat, newfstatat SYS_newfstatat, statx SYS_statx, faccessat2 SYS_faccessat2, faccessat SYS_faccessat,

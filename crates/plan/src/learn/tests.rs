@@ -357,3 +357,20 @@ fn the_whitelist_says_what_it_cannot_express() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_port_of_the_host_and_a_published_port_become_no_rules() {
+    let mut lines = Lines::default();
+    for line in [
+        r#"{"event":"connect","name":"host.rcc.internal","address":"127.0.0.1","port":5432,"protocol":"tcp","verdict":"allow"}"#,
+        r#"{"event":"publish","address":"127.0.0.1","port":3000,"protocol":"tcp","verdict":"allow"}"#,
+        r#"{"event":"publish_close","address":"127.0.0.1","port":3000,"protocol":"tcp","verdict":"allow"}"#,
+    ] {
+        lines.read(line, None);
+    }
+    let lesson = lines.finish(Wildcards::Never);
+    assert_eq!(lesson.learned, []);
+    assert_eq!(lesson.withheld.len(), 1);
+    assert_eq!(lesson.withheld[0].reason, HOST_PORT_REASON);
+    assert!(!lesson.gaps.any());
+}
