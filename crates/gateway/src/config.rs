@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rcc_spec::{NetworkPolicy, RuleSet};
 
 use crate::audit::AuditSink;
+use crate::publish::Published;
 use crate::resolver::Upstream;
 use crate::synthetic::SyntheticRanges;
 use crate::transport::Transport;
@@ -33,6 +34,8 @@ pub struct GatewayConfig {
     pub upstream: Upstream,
     /// How connections are received and made; [`crate::HostTransport`] outside of tests.
     pub transport: Arc<dyn Transport>,
+    /// Ports of the sandbox that the host listens on; none when nothing is published.
+    pub published: Option<Published>,
     /// Where the audit log goes.
     pub audit: AuditSink,
     /// Bounds against a hostile agent.

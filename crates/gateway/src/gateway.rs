@@ -21,9 +21,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::audit::{AuditLog, AuditSummary, Event, Outcome, Record};
 use crate::config::{GatewayConfig, Limits};
 use crate::keeper::{ChangeError, Changed, Keeper};
+use crate::publish::Published;
 use crate::refusal::RefusalCount;
 use crate::shared::{Shared, Sockets, take_apart};
-use crate::{control, dns, inband, live, session, udp};
+use crate::{control, dns, inband, live, publish, session, udp};
 
 /// Address space of the gateway's stack. Futures live on the heap, so little of it is ever touched.
 const STACK_BYTES: usize = 512 << 10;
@@ -281,6 +282,7 @@ fn run(
 ) -> Result<Summary, GatewayError> {
     let start = |what| move |source| GatewayError::Start { what, source };
     let fitting = fitting_limits(&shared.limits);
+    let connections = Arc::new(Semaphore::new(fitting.connections));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .thread_stack_size(STACK_BYTES)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -298,13 +300,19 @@ fn run(
             let served = async {
                 let registered = register(sockets).map_err(start("registering its sockets"))?;
                 let listener = registered.tcp;
+                let of_accept = Arc::clone(&connections);
                 Ok::<_, GatewayError>((
-                    tokio::spawn(accept(Arc::clone(shared), listener, fitting.connections)),
+                    tokio::spawn(accept(Arc::clone(shared), listener, of_accept)),
                     tokio::spawn(dns::udp::serve(Arc::clone(shared), registered.dns)),
                     tokio::spawn(datagrams(Arc::clone(shared), registered.udp, fitting.flows)),
+                    tokio::spawn(publish::serve(
+                        Arc::clone(shared),
+                        registered.published,
+                        connections,
+                    )),
                 ))
             };
-            let (tcp, dns, udp) = match served.await {
+            let (tcp, dns, udp, published) = match served.await {
                 Ok(tasks) => tasks,
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -330,6 +338,7 @@ fn run(
                 // Neither returns; a panic in one must not leave half a gateway.
                 _ = tcp => Err(GatewayError::Stopped { what: "its listener" }),
                 _ = dns => Err(GatewayError::Stopped { what: "its DNS service" }),
+                _ = published => Err(GatewayError::Stopped { what: "its published ports" }),
                 _ = obedient => Err(GatewayError::Stopped { what: "its control" }),
                 _ = udp => Err(GatewayError::Stopped { what: "its UDP relay" }),
             }
@@ -345,6 +354,7 @@ struct Registered {
     tcp: TcpListener,
     dns: UdpSocket,
     udp: Option<(UdpSocket, OwnedFd, Option<OwnedFd>)>,
+    published: Option<Published>,
 }
 
 fn register(sockets: Sockets) -> io::Result<Registered> {
@@ -368,6 +378,7 @@ fn register(sockets: Sockets) -> io::Result<Registered> {
         tcp: TcpListener::from_std(listener)?,
         dns: udp_socket(sockets.dns)?,
         udp,
+        published: sockets.published,
     })
 }
 
@@ -386,8 +397,7 @@ async fn datagrams(
 }
 
 /// Accepts connections until the task is dropped.
-async fn accept(shared: Arc<Shared>, listener: TcpListener, limit: usize) {
-    let connections = Arc::new(Semaphore::new(limit));
+async fn accept(shared: Arc<Shared>, listener: TcpListener, connections: Arc<Semaphore>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,

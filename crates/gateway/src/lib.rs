@@ -25,6 +25,7 @@ mod judge;
 mod keeper;
 mod live;
 mod pipes;
+mod publish;
 mod questions;
 mod refusal;
 mod relay;
@@ -38,6 +39,7 @@ mod transfer;
 mod transport;
 mod udp;
 mod watch;
+mod way_out;
 
 pub use audit::{AuditSink, AuditSummary};
 pub use config::{GatewayConfig, HostAddresses, Limits, LiveConfig, ReadAddresses};
@@ -46,6 +48,7 @@ pub use control::{
     RuleLine, StillRefused, parse_request, parse_response, request_line,
 };
 pub use gateway::{Gateway, GatewayControl, GatewayError, Summary};
+pub use publish::{MakeSocket, Published, PublishedPort, listen};
 pub use refusal::RefusalCount;
 pub use resolver::Upstream;
 pub use synthetic::SyntheticRanges;

@@ -62,7 +62,8 @@ struct Entry {
 /// What changes while a connection lives.
 #[derive(Debug, Default)]
 struct Progress {
-    connected: Option<Connected>,
+    /// Addresses that the connection may have reached: one, or with a proxy in between each of the name's.
+    connected: Vec<Connected>,
     /// Another host that the client named on this connection, where no rule held it to one.
     also: Option<HostName>,
     /// Its opening was not held to the name: no rule names the host, or the one that does is `raw`.
@@ -154,13 +155,10 @@ impl Entry {
             let sentence = "the connection was opened without saying which host it is for, which the rules now require";
             return Err(Refusal::denied("opening_unchecked", sentence));
         }
-        match progress.connected {
-            None => Ok(verdict),
-            Some(Connected { address, is_own }) => {
-                shared.check_address(address, is_own, &self.destination, &verdict)?;
-                Ok(verdict)
-            }
+        for &Connected { address, is_own } in &progress.connected {
+            shared.check_address(address, is_own, &self.destination, &verdict)?;
         }
+        Ok(verdict)
     }
 }
 
@@ -213,12 +211,16 @@ impl<'shared> Live<'shared> {
         }
     }
 
-    /// Notes the address that the connection reached and judges everything by the rules in force.
+    /// Notes the addresses that the connection reached, and whether the routing table called each the host's own, and judges
+    /// everything by the rules in force. There is none when the verdict on the name says it all.
     ///
     /// # Errors
     /// The rules forbid it by now.
-    pub(crate) fn connected(&self, address: IpAddr, is_own: bool) -> Result<Verdict, Refusal> {
-        self.entry.progress().connected = Some(Connected { address, is_own });
+    pub(crate) fn connected(&self, reached: Vec<(IpAddr, bool)>) -> Result<Verdict, Refusal> {
+        let connected = reached
+            .into_iter()
+            .map(|(address, is_own)| Connected { address, is_own });
+        self.entry.progress().connected = connected.collect();
         self.judge_now()
     }
 

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use rcc_spec::{Decision, HostName, Protocol, Reason, Verdict};
+use rcc_spec::{Decision, HOST_NAME, HostName, Protocol, Reason, Verdict};
 
 /// Different refusals that are remembered for the summary.
 const SUMMARY_LIMIT: usize = 1000;
@@ -52,7 +52,10 @@ impl Destination {
 
     /// The rule that allows this and nothing else.
     pub(crate) fn rule_text(&self) -> String {
-        rule_text(self)
+        match self.protocol {
+            Protocol::Tcp => self.to_string(),
+            Protocol::Udp => format!("{self}/udp"),
+        }
     }
 }
 
@@ -84,7 +87,7 @@ pub(crate) struct Refusal {
     pub(crate) sentence: String,
     /// The rule that decided.
     pub(crate) rule: Option<String>,
-    /// What to add to the command line, if that would help.
+    /// What to add to rcc's flags, if that would help.
     pub(crate) fix: Option<String>,
     /// The policy wants the user to be asked; it is a refusal until there is an answer.
     pub(crate) can_ask: bool,
@@ -108,7 +111,7 @@ impl Refusal {
             None => reason.sentence().to_owned(),
         };
         let fix = match reason {
-            Reason::NoRule | Reason::PortNotAllowed => Some(rule_text(destination)),
+            Reason::NoRule | Reason::PortNotAllowed => Some(destination_flag(destination)),
             Reason::PrivateAddress
             | Reason::LinkLocalAddress
             | Reason::MetadataAddress
@@ -116,7 +119,7 @@ impl Refusal {
             | Reason::ReservedAddress => {
                 let address = resolved.or(destination.address());
                 address.map(|address| {
-                    rule_text(&Destination {
+                    destination_flag(&Destination {
                         host: Host::Address(address),
                         port: destination.port,
                         protocol: destination.protocol,
@@ -154,7 +157,7 @@ impl Refusal {
     /// Adds the rule that would have allowed the destination.
     pub(crate) fn with_fix(self, destination: &Destination) -> Self {
         Self {
-            fix: Some(rule_text(destination)),
+            fix: Some(destination_flag(destination)),
             ..self
         }
     }
@@ -179,19 +182,30 @@ impl Refusal {
             text.push_str(rule);
         }
         if let Some(fix) = &self.fix {
-            text.push_str("; to allow it, start rcc with: --allow ");
+            text.push_str("; to allow it, start rcc with: ");
             text.push_str(fix);
         }
         text
     }
 }
 
-/// The shortest rule that would allow a destination.
-fn rule_text(destination: &Destination) -> String {
+/// The flag with the shortest rule that would allow a destination.
+fn destination_flag(destination: &Destination) -> String {
     // 80 and 443 are what a rule without ports covers, but a user who needs one may not want the other.
-    match destination.protocol {
-        Protocol::Tcp => destination.to_string(),
-        Protocol::Udp => format!("{destination}/udp"),
+    match destination.name() {
+        Some(name) if name.as_str() == HOST_NAME => {
+            format!("--host-port {}", destination.port)
+        }
+        _ => format!("--allow {}", destination.rule_text()),
+    }
+}
+
+/// The flag that would make a name known inside.
+pub(crate) fn name_flag(name: &HostName) -> String {
+    if name.as_str() == HOST_NAME {
+        "--host-port PORT".to_owned()
+    } else {
+        format!("--allow {name}")
     }
 }
 
@@ -210,7 +224,7 @@ pub struct RefusalCount {
     pub sentence: String,
     /// The rule that decided, if one did.
     pub rule: Option<String>,
-    /// What to pass to `--allow`, if that would help.
+    /// What to add to rcc's flags, if that would help.
     pub fix: Option<String>,
     /// How often it happened.
     pub count: u64,

@@ -23,15 +23,15 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::audit::{Event, Outcome, Record};
-use crate::dial::{self, Distance};
+use crate::dial;
 use crate::inspect::{Place, Refused, Way};
-use crate::judge::{Unopened, checked_addresses, destination_of};
+use crate::judge::{Unopened, destination_of};
 use crate::live::Live;
 use crate::refusal::{Destination, Refusal};
 use crate::relay::{Ending, Traffic, relay};
 use crate::shared::Shared;
-use crate::transport::Route;
 use crate::watch::Watch;
+use crate::way_out::{self, Opened};
 use crate::{dns, inband};
 
 /// Port that is DNS, whatever the address.
@@ -166,7 +166,7 @@ async fn refuse(
 }
 
 /// Options of both sockets. None of them can fail on a TCP socket, and none is worth losing a connection for.
-fn prepare(stream: &TcpStream) {
+pub(crate) fn prepare(stream: &TcpStream) {
     let _ = sockopt::set_tcp_nodelay(stream, true);
     let _ = sockopt::set_socket_keepalive(stream, true);
     let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE);
@@ -188,28 +188,18 @@ async fn open(
     destination: &Destination,
     live: &Live<'_>,
 ) -> Result<(TcpStream, SocketAddr, Verdict), Unopened> {
-    let passed = checked_addresses(shared, destination, || live.verdict()).await?;
-    let is_own = |reached: SocketAddr| passed.contains(&(reached, Route::Own));
-    let ordered = dial::order(passed.clone());
-    let dialled = dial::dial(&ordered, &*shared.transport, shared.limits.connect_time).await;
-    let dialled = dialled.map_err(|error| {
-        let reason = crate::describe(&error);
-        Refusal::failed(
-            "connect_failed",
-            format!("the connection could not be made: {reason}"),
-        )
-    })?;
+    let Opened { dialled, reached } = way_out::open(shared, destination, live).await?;
     prepare(&dialled.stream);
-    if dialled.distance == Distance::SameMachine {
+    if dialled.distance == dial::Distance::SameMachine {
         bound_buffers(&dialled.stream);
     }
-    let address = dialled.address;
+    let resolved = reached.first().map(|(address, _)| *address);
     // The rules may have changed meanwhile.
-    match live.connected(address.ip(), is_own(address)) {
-        Ok(verdict) => Ok((dialled.stream, address, verdict)),
+    match live.connected(reached) {
+        Ok(verdict) => Ok((dialled.stream, dialled.address, verdict)),
         Err(refusal) => Err(Unopened {
             refusal,
-            resolved: destination.name().map(|_| address.ip()),
+            resolved: destination.name().and(resolved),
         }),
     }
 }

@@ -249,13 +249,15 @@ pub(crate) fn take_apart(
         tcp: config.tcp_listener,
         dns: config.dns_socket,
         udp: config.udp,
+        published: config.published,
     };
     (parts, sockets, config.live, (config.run_id, config.audit))
 }
 
-/// The sockets towards the agent.
+/// The sockets towards the agent, and those of the host that lead to it.
 pub(crate) struct Sockets {
     pub(crate) tcp: std::os::fd::OwnedFd,
     pub(crate) dns: std::os::fd::OwnedFd,
     pub(crate) udp: Option<UdpSockets>,
+    pub(crate) published: Option<crate::publish::Published>,
 }

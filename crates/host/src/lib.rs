@@ -12,6 +12,7 @@ mod facts;
 mod files;
 mod git;
 mod import;
+mod listeners;
 mod project;
 mod registries;
 mod root;
@@ -25,6 +26,7 @@ pub use facts::{HostError, Question, expand_home, gather, protected_entries};
 pub use files::{Content, FileError, Links, read_below, read_text, refuse_foreign, replace};
 pub use git::{GitLayout, git_layout, git_named};
 pub use import::{ImportError, Imported, agent_home};
+pub use listeners::{Listener, listener_on};
 pub use project::{Discovery, Project, ProjectError, discover};
 pub use registries::{Configured, Registries};
 pub use toolchains::{

@@ -88,6 +88,12 @@ pub(crate) struct RunFlags {
     /// Ask about hosts that no rule names; answer with rcc net ask
     #[arg(long)]
     pub(crate) ask: bool,
+    /// Let the sandbox reach this TCP port of the host's own loopback, as host.rcc.internal:PORT
+    #[arg(long, value_name = "PORT")]
+    pub(crate) host_port: Vec<OsString>,
+    /// Listen on the host for a port of the sandbox (default address: 127.0.0.1; HOSTPORT 0: a free one)
+    #[arg(short = 'p', long, value_name = "[ADDRESS:]HOSTPORT[:PORT]")]
+    pub(crate) publish: Vec<OsString>,
     /// Show PATH read-only at the same place
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) ro: Vec<PathBuf>,
@@ -322,6 +328,8 @@ impl RunFlags {
         self.preset.extend(later.preset);
         self.network = later.network.or(self.network);
         self.ask |= later.ask;
+        self.host_port.extend(later.host_port);
+        self.publish.extend(later.publish);
         self.ro.extend(later.ro);
         self.rw.extend(later.rw);
         self.hide.extend(later.hide);

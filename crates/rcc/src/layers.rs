@@ -60,6 +60,12 @@ pub(crate) enum LayerError {
         rcc_plan::escape(path)
     )]
     Changed { path: PathBuf },
+    /// A port of the host without a network to reach it.
+    #[error("--host-port needs a network, and the mode is `none` ({mode_origin})")]
+    NoNetwork { mode_origin: String },
+    /// A proxy, which this version cannot use.
+    #[error("upstream_proxy ({origin}) is not yet possible")]
+    NoProxyYet { origin: String },
     /// The project's policy and its rule files are larger than people can approve.
     #[error(
         "the policy {} and its rule files hold more than {limit_bytes} bytes",
@@ -120,10 +126,26 @@ pub(crate) fn load(
         approve(context, project, policy, &layers, &presets, unapproved)?;
         layers.project = std::mem::take(&mut policy.layer);
     }
+    let wants_host_port = !layers.flags.host_ports.is_empty();
     let mut merged = merge(layers);
     if merged.network.mode != NetworkMode::None {
         merged.notices.extend(presets.notes());
         merged.notices.extend(registries::hints(project, &merged));
+    }
+    if wants_host_port && merged.network.mode == NetworkMode::None {
+        let mode_origin = merged.mode_origin.to_string();
+        return Err(
+            CliError::new(Kind::User, LayerError::NoNetwork { mode_origin }).hint(
+                "leave --host-port out, or choose a mode with a network: --network allowlist",
+            ),
+        );
+    }
+    if let Some(proxy) = &merged.upstream_proxy.address {
+        // Dialling without it would be what the user does not want.
+        let error = LayerError::NoProxyYet {
+            origin: proxy.origin.to_string(),
+        };
+        return Err(CliError::new(Kind::Config, error));
     }
     Ok(merged)
 }

@@ -15,6 +15,7 @@ mod install;
 mod layers;
 mod leftovers;
 mod output;
+mod publish;
 mod record;
 mod registries;
 mod render;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use rcc_plan::{Access, Grant, MountStep, Network, Plan, SeccompProfile};
-use rcc_spec::{Layers, NetworkMode, Policy, PolicyLayer, Rule, Target, merge};
+use rcc_spec::{HOST_NAME, Layers, NetworkMode, Policy, PolicyLayer, Rule, Target, merge};
 
 use crate::output::Style;
 use crate::session::Session;
@@ -226,7 +226,19 @@ fn network(plan: &Plan, policy: &Policy) -> String {
                 .iter()
                 .map(|rule| format!("{rule} ({})", rule.origin)),
         );
+        let host_ports = policy.network.host_ports.iter();
+        list(
+            &mut out,
+            "  host port  ",
+            host_ports.map(|port| format!("{HOST_NAME}:{} ({})", port.value, port.origin)),
+        );
     }
+    let publish = policy.publish.iter();
+    list(
+        &mut out,
+        "  publish    ",
+        publish.map(|port| format!("{} ({})", port.value, port.origin)),
+    );
     if mode == NetworkMode::Internet {
         out.push_str(
             "  else       public addresses; private, link-local and the host's own are refused\n",

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rcc_gateway::{
     AuditSink, Gateway, GatewayConfig, GatewayError, HostAddresses, HostTransport, Limits,
-    LiveConfig, RefusalCount, Summary, SyntheticRanges, UdpSockets, Upstream,
+    LiveConfig, Published, RefusalCount, Summary, SyntheticRanges, UdpSockets, Upstream,
 };
 use rcc_native::{Early, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
@@ -21,6 +21,7 @@ use crate::audit_file;
 use crate::control::{self, Socket};
 use crate::error::{CliError, Kind};
 use crate::output;
+use crate::publish;
 use crate::record::Record;
 use crate::session::Session;
 use crate::watch::Watch;
@@ -38,10 +39,14 @@ pub(crate) fn execute(
     session: &mut Session,
     record: Option<&mut Record>,
 ) -> Result<u8, CliError> {
+    // Before anything is built: a port that is in use is the commonest reason not to start.
+    let ports = publish::open(&session.plan.publish)?;
     let mut prepared = rcc_native::prepare(early, &session.plan)?;
+    let sockets = prepared.take_sockets();
+    let published = sockets.map(|sockets| publish::join(ports, sockets));
     let (gateway, _live) = match prepared.take_listeners() {
         Some(listeners) => {
-            let (gateway, live) = open_network(session, listeners, record)?;
+            let (gateway, live) = open_network(session, listeners, published, record)?;
             (Some(gateway), Some(live))
         }
         None => (None, None),
@@ -83,6 +88,7 @@ type Live = (Option<Socket>, Option<Watch>);
 fn open_network(
     session: &mut Session,
     listeners: Listeners,
+    published: Option<Published>,
     record: Option<&mut Record>,
 ) -> Result<(Gateway, Live), CliError> {
     let audit = audit_log(session, record.as_deref())?;
@@ -108,7 +114,8 @@ fn open_network(
             "hosts that no rule names wait for your answer; in another terminal: rcc net ask --watch",
         );
     }
-    let gateway = start_gateway(session, listeners, audit, Arc::new(network), listener)?;
+    let network = Arc::new(network);
+    let gateway = start_gateway(session, listeners, published, audit, network, listener)?;
     let watch = Watch::start(session, gateway.control());
     Ok((gateway, (socket, watch)))
 }
@@ -116,6 +123,7 @@ fn open_network(
 fn start_gateway(
     session: &Session,
     listeners: Listeners,
+    published: Option<Published>,
     audit: File,
     policy: Arc<NetworkPolicy>,
     listener: Option<OwnedFd>,
@@ -138,6 +146,7 @@ fn start_gateway(
         synthetic: SyntheticRanges::default(),
         upstream: Upstream::system(),
         transport: Arc::new(HostTransport),
+        published,
         audit: AuditSink::File(audit),
         limits: Limits::default(),
         live: LiveConfig { policy, listener },
@@ -176,7 +185,7 @@ fn refusal_line(refusal: &RefusalCount) -> String {
         format!(", {} times", refusal.count)
     };
     let fix = refusal.fix.as_ref().map_or_else(String::new, |fix| {
-        format!("; to allow it, start rcc with: --allow {fix}")
+        format!("; to allow it, start rcc with: {fix}")
     });
     format!(
         "refused {}{port} ({}{rule}){times}{fix}",

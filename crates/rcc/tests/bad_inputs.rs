@@ -66,6 +66,28 @@ fn command_line() {
 }
 
 #[test]
+fn ports() {
+    for (name, flag, value) in [
+        ("host-port-zero", "--host-port", "0"),
+        ("host-port-range", "--host-port", "80-90"),
+        ("host-port-control", "--host-port", "\u{1b}[2J"),
+        ("publish-udp", "-p", "53/udp"),
+        ("publish-name", "-p", "localhost:3000"),
+        ("publish-free-port-of-nothing", "-p", "0"),
+        ("publish-control", "-p", "80\u{1b}[2J"),
+        ("publish-foreign-address", "-p", "203.0.113.200:3000"),
+        ("rule-own-name", "--allow", "host.rcc.internal:80"),
+    ] {
+        case(name, &[flag, value, "run", "true"], nothing);
+    }
+    case(
+        "host-port-without-network",
+        &["-n", "--host-port", "5432", "run", "true"],
+        nothing,
+    );
+}
+
+#[test]
 fn rules() {
     case(
         "rule-url",

@@ -256,9 +256,11 @@ impl Inner {
         }
         let suppressed: u64 = state.suppressed.iter().sum();
         if suppressed > 0 && (closing || now >= state.suppressed_told + SUPPRESSED_EVERY) {
-            let [dns, connect, close, refuse] = std::mem::take(&mut state.suppressed);
+            let [dns, connect, close, refuse, publish, publish_close] =
+                std::mem::take(&mut state.suppressed);
             let line = json!({"event": "suppressed", "lines": suppressed, "dns": dns, "connect": connect,
-                "close": close, "refuse": refuse});
+                "close": close, "refuse": refuse, "publish": publish,
+                "publish_close": publish_close});
             self.append(state, line.to_string().as_bytes());
             state.suppressed_told = now;
         }

@@ -20,16 +20,28 @@ pub(crate) enum Event {
     Close,
     /// A connection was refused, or its upstream could not be reached.
     Refuse,
+    /// Somebody on the host's side connected to a published port; `address` is theirs, `port` the one inside.
+    Publish,
+    /// A connection to a published port ended.
+    #[serde(rename = "publish_close")]
+    PublishClose,
 }
 
 impl Event {
-    pub(crate) const ALL: [Self; 4] = [Self::Dns, Self::Connect, Self::Close, Self::Refuse];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Dns,
+        Self::Connect,
+        Self::Close,
+        Self::Refuse,
+        Self::Publish,
+        Self::PublishClose,
+    ];
 
     /// Whether equal records may be written once with a count. Connections never are: their bytes differ.
     pub(crate) fn repeats(self) -> bool {
         match self {
             Self::Dns | Self::Refuse => true,
-            Self::Connect | Self::Close => false,
+            Self::Connect | Self::Close | Self::Publish | Self::PublishClose => false,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rcc_plan::network::{AGENT_V4, AGENT_V6, ROUTER_V4, ROUTER_V6};
-use rcc_spec::{Decision, HostName, Protocol, Reason, RuleSet, Verdict};
+use rcc_spec::{Decision, HOST_NAME, HostName, Protocol, Reason, RuleSet, Verdict};
 
 use super::answer::{Answer, Carrier, ErrorCode, Record, encode, encode_rejected};
 use super::name::WireName;
@@ -16,7 +16,7 @@ use super::query::{Query, Rejected, parse};
 use super::reverse;
 use super::wire::{Rcode, RecordType};
 use crate::audit::{Event, Outcome as Verdicted, Record as AuditRecord};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, name_flag};
 use crate::resolver::{HostAnswer, Outcome, RecordAnswer};
 use crate::shared::Shared;
 use crate::synthetic::Meaning;
@@ -116,6 +116,17 @@ pub(crate) fn respond(shared: &Shared, message: &[u8], carrier: Carrier) -> Repl
             };
             Reply::Now(pending.finish(shared, answered))
         }
+        Decided::Synthesise(host, verdict) => {
+            let answered = stand_in(shared, &query, &host);
+            let lookup = Lookup::Addresses(host);
+            let decided = Pending {
+                query,
+                lookup,
+                verdict,
+                carrier,
+            };
+            Reply::Now(decided.finish(shared, answered))
+        }
         Decided::Look(lookup, verdict) => {
             let known = match &lookup {
                 Lookup::Addresses(name) => shared.resolver.cached_addresses(name),
@@ -214,6 +225,8 @@ enum Decided {
     /// The user will be asked when it is connected to. Until then the name must not leave the host.
     Ask(HostName),
     Look(Lookup, Verdict),
+    /// The name has an address inside without being looked up.
+    Synthesise(HostName, Verdict),
 }
 
 fn decide(shared: &Shared, query: &Query) -> Decided {
@@ -245,8 +258,14 @@ fn decide(shared: &Shared, query: &Query) -> Decided {
     if is_special(&host) && verdict.rule.is_none() {
         let sentence = "names of one label or of a private zone need a rule that names them";
         let mut refusal = Refusal::denied(Reason::NoRule.code(), sentence);
-        refusal.fix = Some(host.to_string());
+        refusal.fix = Some(name_flag(&host));
         return Decided::Refuse(refusal);
+    }
+    if host.as_str() == HOST_NAME {
+        return match kind {
+            RecordType::A | RecordType::AAAA => Decided::Synthesise(host, verdict),
+            _ => Decided::Answer(Answer::empty(Rcode::NO_ERROR)),
+        };
     }
     match kind {
         RecordType::A | RecordType::AAAA => Decided::Look(Lookup::Addresses(host), verdict),
@@ -320,7 +339,7 @@ fn refusal_of(verdict: &Verdict, host: &HostName) -> Option<Refusal> {
     };
     let mut refusal = Refusal::denied(reason.code(), reason.sentence());
     refusal.rule = verdict.rule.as_ref().map(ToString::to_string);
-    refusal.fix = (reason == Reason::NoRule).then(|| host.to_string());
+    refusal.fix = (reason == Reason::NoRule).then(|| name_flag(host));
     Some(refusal)
 }
 

@@ -157,7 +157,9 @@ impl Way<'_> {
         Err(Cut::Refused(Box::new(Refused {
             refusal: Refusal {
                 rule: Some(rule.to_string()),
-                fix: refusal.fix.map(|_| format!("{}/raw", self.destination)),
+                fix: refusal
+                    .fix
+                    .map(|_| format!("--allow {}/raw", self.destination)),
                 ..refusal
             },
             early: held.into_bytes(),

@@ -75,7 +75,7 @@ fn another_port_of_an_allowed_name_is_refused_at_once() {
     );
     assert_eq!(
         summary.refusals[0].fix.as_deref(),
-        Some("api.example.com:22")
+        Some("--allow api.example.com:22")
     );
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::net::IpAddr;
 
-use rcc_spec::{Checks, Decision, HostName, NetworkMode, Protocol, RuleSet, Verdict};
+use rcc_spec::{Checks, Decision, HOST_NAME, HostName, NetworkMode, Protocol, RuleSet, Verdict};
 
 use crate::cli::PlanArgs;
 use crate::error::{CliError, Kind};
@@ -114,7 +114,10 @@ fn explain(
         Some(rule) => text.push_str(&format!("  rule: {}\n", rcc_plan::escape(rule.to_string()))),
         None => text.push_str("  rule: none, the mode decides\n"),
     }
-    if verdict.is_allow() && matches!(peer, Peer::Name(_)) {
+    let is_host = matches!(peer, Peer::Name(name) if name.as_str() == HOST_NAME);
+    if verdict.is_allow() && is_host {
+        text.push_str("  then: it leads to this port of 127.0.0.1 on the host, else of ::1\n");
+    } else if verdict.is_allow() && matches!(peer, Peer::Name(_)) {
         text.push_str(
             "  then: the name is resolved on the host, and its address must be public and not the host's own,\n        \
              unless a rule names that address\n",

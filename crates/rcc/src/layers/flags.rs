@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rcc_host::read_text;
 use rcc_spec::{
     EnvError, EnvName, EnvPattern, EnvSetting, NetworkMode, Origin, PathError, PathSpec,
-    PolicyLayer, Rule, RuleError, SourceName, Sourced, check_env_value,
+    PolicyLayer, PublishError, Rule, RuleError, SourceName, Sourced, check_env_value,
 };
 
 use super::{LayerError, RULES_LIMIT_BYTES, file_error, parse_rules};
@@ -27,6 +27,19 @@ enum FlagError {
         value: String,
         #[source]
         source: RuleError,
+    },
+    /// Not a port.
+    #[error(
+        "cannot use {} as a port of --host-port: ports are numbers from 1 to 65535",
+        rcc_plan::escape(value)
+    )]
+    Port { value: String },
+    /// Not a port to publish.
+    #[error("cannot use {} as a port of --publish", rcc_plan::escape(value))]
+    Publish {
+        value: String,
+        #[source]
+        source: PublishError,
     },
     /// Not a path to grant.
     #[error("cannot use {} as a path of {flag}", rcc_plan::escape(value))]
@@ -118,6 +131,31 @@ pub(super) fn layer(context: &Context, flags: &RunFlags) -> Result<PolicyLayer, 
             NetworkMode::None,
             Origin::flag("--no-internet"),
         ));
+    }
+    for text in &flags.host_port {
+        let port = utf8("--host-port", text)?;
+        let digits = port.bytes().all(|b| b.is_ascii_digit());
+        let number = port.parse().ok().filter(|&number| digits && number != 0);
+        let number = number.ok_or_else(|| {
+            user(FlagError::Port {
+                value: port.to_owned(),
+            })
+        })?;
+        layer
+            .host_ports
+            .push(Sourced::new(number, Origin::flag("--host-port")));
+    }
+    for text in &flags.publish {
+        let text = utf8("--publish", text)?;
+        let publish = text.parse().map_err(|source| {
+            user(FlagError::Publish {
+                value: text.to_owned(),
+                source,
+            })
+        })?;
+        layer
+            .publish
+            .push(Sourced::new(publish, Origin::flag("--publish")));
     }
     layer.readonly = paths("--ro", &flags.ro, Purpose::Grant, &context.account.home)?;
     layer.rw = paths("--rw", &flags.rw, Purpose::Grant, &context.account.home)?;
