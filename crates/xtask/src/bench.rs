@@ -3,10 +3,12 @@
 //! Contestants take turns, so that whatever else the machine does hits all of them; medians are compared, and ratios
 //! are what counts. A missing peer is a printed line, never a silent gap. It must not judge by absolute numbers.
 
+mod connections;
 mod measure;
 mod memory;
 mod startup;
 mod stream;
+mod world;
 
 use std::{
     fs,
@@ -18,7 +20,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{process, workspace::Workspace};
 
-pub(crate) use stream::{INSIDE, inside};
+pub(crate) use connections::{CLIENT, client};
+pub(crate) use world::{INSIDE, inside};
 
 /// One bench by name.
 struct Bench {
@@ -38,6 +41,10 @@ const BENCHES: &[Bench] = &[
     Bench {
         name: "tcp",
         run: stream::run,
+    },
+    Bench {
+        name: "connections",
+        run: connections::run,
     },
 ];
 
@@ -148,7 +155,7 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
     ]))? {
         bail!("rcc does not build");
     }
-    Ok(workspace.target_directory().join("release/rcc"))
+    Ok(workspace.programs("release").join("rcc"))
 }
 
 fn remove(scratch: &Path) -> Result<()> {

@@ -33,7 +33,7 @@ pub(crate) const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "[startup|memory|tcp]… [--rounds N] [--rcc PATH]",
+        arguments: "[startup|memory|tcp|connections]… [--rounds N] [--rcc PATH]",
         summary: "rcc and its peers side by side; ratios and the bars of the design",
         run: bench::run,
     },
@@ -61,8 +61,10 @@ pub(crate) fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         print!("{}", help());
         return Ok(ExitCode::SUCCESS);
     }
-    if name == bench::INSIDE {
-        return bench::inside(rest);
+    match name.as_str() {
+        bench::INSIDE => return bench::inside(rest),
+        bench::CLIENT => return bench::client(rest),
+        _ => {}
     }
     let Some(task) = TASKS.iter().find(|task| task.name == name) else {
         bail!("no such task: {name}\n\n{}", help());

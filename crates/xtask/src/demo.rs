@@ -123,7 +123,7 @@ impl Scratch {
 
     /// Runs a command line in the project and gives what a terminal would show.
     fn type_in(&self, workspace: &Workspace, line: &str) -> Result<String> {
-        let binaries = workspace.target_directory().join("debug");
+        let binaries = workspace.programs("debug");
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new("sh");
         command

@@ -127,6 +127,11 @@ impl Workspace {
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), PathBuf::from)
     }
 
+    /// Where cargo puts the programs of a profile: `debug` or `release`.
+    pub(crate) fn programs(&self, profile: &str) -> PathBuf {
+        self.target_directory().join(profile)
+    }
+
     /// Every file that is, or would be, in the repository: relative paths, sorted.
     ///
     /// Asks git; a tree that git refuses to read (a source archive, another owner's clone) is walked instead.

@@ -52,7 +52,7 @@ impl Rcc {
         ]))? {
             bail!("rcc does not build");
         }
-        let program = workspace.target_directory().join("debug/rcc");
+        let program = workspace.programs("debug").join("rcc");
         let presets = workspace
             .files()?
             .into_iter()
@@ -157,8 +157,6 @@ fn check_one(rcc: &Rcc, text: &str) -> Option<Result<(), String>> {
         });
     match words.next()? {
         "rcc" => Some(check_rcc(rcc, words)),
-        // The word alone is a name, of the tool or of its preset.
-        "cargo" if text.trim().trim_matches('"') == "cargo" => None,
         "cargo" => Some(check_cargo(rcc, words)),
         _ => None,
     }
