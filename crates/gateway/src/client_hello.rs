@@ -73,7 +73,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
                 return Parsed::Malformed;
             }
             if let Some(body) = message.get(MESSAGE_HEADER..MESSAGE_HEADER + length) {
-                return match hello(body) {
+                return match parse_body(body) {
                     None => Parsed::Malformed,
                     Some(hello) => Parsed::Hello {
                         hello,
@@ -151,7 +151,8 @@ impl<'hello> Fields<'hello> {
     }
 }
 
-fn hello(body: &[u8]) -> Option<Hello> {
+/// Looks at the body of a ClientHello, without the message's header; none when it breaks the rules.
+pub(crate) fn parse_body(body: &[u8]) -> Option<Hello> {
     let mut fields = Fields(body);
     let _version = fields.number()?;
     let _random = fields.take(32)?;

@@ -13,7 +13,6 @@ pub(crate) enum Carrier {
     /// TLS over TCP.
     Tls,
     /// QUIC, whose handshake is TLS 1.3 in packets of its own (RFC 9001).
-    #[expect(dead_code, reason = "the datagram relay, which is next, uses it")]
     Quic,
 }
 

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rcc_spec::{Protocol, Verdict};
+use rcc_spec::{Checks, Protocol, Verdict};
 use tokio::sync::Notify;
 
+use super::quic::{Guard, SeenConnections};
 use super::upstream::Upstream;
 use crate::audit::{Event, Outcome, Record};
 use crate::refusal::Destination;
@@ -35,6 +36,21 @@ pub(super) struct Key {
     pub(super) original: SocketAddr,
 }
 
+/// What all flows together keep in memory.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// Bytes of datagrams that wait for their way.
+    held: Arc<AtomicUsize>,
+    /// Bytes that guards keep.
+    guarded: Arc<AtomicUsize>,
+    seen: Arc<SeenConnections>,
+}
+
+/// Whether a verdict holds what is said to the name.
+pub(super) fn is_held(verdict: &Verdict) -> bool {
+    verdict.rule.is_some() && verdict.checks == Checks::ByName
+}
+
 /// A flow of the table.
 pub(super) struct Flow {
     pub(super) key: Key,
@@ -52,6 +68,10 @@ pub(super) struct Flow {
 pub(super) struct State {
     pub(super) verdict: Verdict,
     pub(super) way: Way,
+    /// Reads what is said to a name; none for a literal address and where a rule is `raw`.
+    pub(super) guard: Option<Guard>,
+    /// Something may have passed that was not held to the name.
+    pub(super) is_unchecked: bool,
 }
 
 /// How far a flow has come.
@@ -63,17 +83,20 @@ pub(super) enum Way {
 }
 
 impl Flow {
-    pub(super) fn new(
-        key: Key,
-        destination: Destination,
-        verdict: Verdict,
-        all: &Arc<AtomicUsize>,
-    ) -> Self {
-        let way = Way::Opening(Held::new(all));
+    pub(super) fn new(key: Key, destination: Destination, verdict: Verdict, kept: &Kept) -> Self {
+        let way = Way::Opening(Held::new(&kept.held));
+        let is_guarded = destination.name().is_some() && verdict.checks == Checks::ByName;
+        let guard = is_guarded.then(|| Guard::new(&kept.guarded, &kept.seen));
+        let is_unchecked = destination.name().is_some() && !is_held(&verdict);
         Self {
             key,
             destination,
-            state: Mutex::new(State { verdict, way }),
+            state: Mutex::new(State {
+                verdict,
+                way,
+                guard,
+                is_unchecked,
+            }),
             traffic: Traffic::default(),
             born: Instant::now(),
             active_ms: AtomicU64::new(0),

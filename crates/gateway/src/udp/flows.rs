@@ -12,7 +12,7 @@ use std::time::Instant;
 use rcc_spec::Protocol;
 
 use super::agent_side::AgentSide;
-use super::flow::{Flow, Key, Way};
+use super::flow::{Flow, Kept, Key, Way, is_held};
 use super::packet::IcmpError;
 use crate::judge::{judge, judge_destination};
 use crate::refusal::{Destination, Refusal};
@@ -23,8 +23,7 @@ pub(crate) struct Flows {
     table: Mutex<HashMap<Key, Arc<Flow>>>,
     /// Most flows at a time.
     limit: AtomicUsize,
-    /// Bytes that flows hold back.
-    held: Arc<AtomicUsize>,
+    kept: Kept,
     /// Set when UDP is served.
     agent_side: OnceLock<Arc<AgentSide>>,
 }
@@ -42,7 +41,7 @@ impl Flows {
         Self {
             table: Mutex::new(HashMap::new()),
             limit: AtomicUsize::new(1),
-            held: Arc::new(AtomicUsize::new(0)),
+            kept: Kept::default(),
             agent_side: OnceLock::new(),
         }
     }
@@ -76,7 +75,7 @@ impl Flows {
                 flow.close();
             }
         }
-        let flow = Arc::new(Flow::new(key, destination, verdict, &self.held));
+        let flow = Arc::new(Flow::new(key, destination, verdict, &self.kept));
         table.insert(key, Arc::clone(&flow));
         Found::New(flow)
     }
@@ -92,7 +91,14 @@ impl Flows {
     }
 
     /// Ends flows that have been silent for too long.
-    pub(super) fn expire(&self, now: Instant) {
+    pub(super) fn expire(&self, shared: &Shared, now: Instant) {
+        let flows: Vec<_> = self.table().values().cloned().collect();
+        for flow in &flows {
+            let guard = |flow: &Flow| flow.state().guard.as_ref()?.overdue(now);
+            if let Some(refusal) = guard(flow) {
+                self.refuse(shared, flow, &refusal, 0);
+            }
+        }
         self.table().retain(|_, flow| {
             let is_over = flow.is_over(now);
             if is_over {
@@ -125,19 +131,41 @@ impl Flows {
                 .map(|_| verdict),
             None => Ok(verdict),
         });
-        match judged {
-            Ok(verdict) => {
-                flow.state().verdict = verdict;
-                true
+        let judged = judged.and_then(|verdict| {
+            let mut state = flow.state();
+            if state.is_unchecked && is_held(&verdict) {
+                let sentence = "the flow began without saying which host it is for, which the rules now require";
+                return Err(Refusal::denied("opening_unchecked", sentence));
             }
+            state.is_unchecked |= destination.name().is_some() && !is_held(&verdict);
+            state.verdict = verdict;
+            Ok(())
+        });
+        match judged {
+            Ok(()) => true,
             Err(refusal) => {
-                self.remove(flow);
-                let resolved = upstream.filter(|_| destination.name().is_some());
-                shared.refused(destination, resolved, &refusal);
-                self.tell(IcmpError::Prohibited, flow.key, 0);
+                self.refuse(shared, flow, &refusal, 0);
                 false
             }
         }
+    }
+
+    /// Ends a flow because of what was said in it, or because of new rules, and tells the log and the agent.
+    pub(super) fn refuse(
+        &self,
+        shared: &Shared,
+        flow: &Arc<Flow>,
+        refusal: &Refusal,
+        payload_length: usize,
+    ) {
+        let resolved = match &flow.state().way {
+            Way::Open(upstream) => Some(upstream.address.ip()),
+            Way::Opening(_) | Way::Closed => None,
+        };
+        self.remove(flow);
+        let resolved = resolved.filter(|_| flow.destination.name().is_some());
+        shared.refused(&flow.destination, resolved, refusal);
+        self.tell(IcmpError::Prohibited, flow.key, payload_length);
     }
 
     /// Tells the agent about a datagram of a flow.

@@ -12,7 +12,7 @@
 //! the Internet, when a buffer is full; nothing here waits for a peer.
 //!
 //! - `packet`: the bytes of what the agent gets. `agent_side`: sends them.
-//! - `flow`, `flows`: one flow, and the table.
+//! - `flow`, `flows`: one flow, and the table. `quic`: holds QUIC to the name.
 //! - `upstream`: the socket towards the world. `serve`: the loop.
 //!
 //! Must not send a datagram to an address that was not checked for its flow.
@@ -21,6 +21,7 @@ mod agent_side;
 mod flow;
 mod flows;
 mod packet;
+mod quic;
 mod serve;
 mod upstream;
 

@@ -14,18 +14,21 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rcc_spec::Checks;
 use rcc_sys::SysError;
 use rcc_sys::socket::ReceiveBatch;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::agent_side::AgentSide;
-use super::flow::{Flow, Key, Relayed, Way};
+use super::flow::{Flow, Key, Relayed, State, Way, is_held};
 use super::flows::Found;
 use super::packet::IcmpError;
+use super::quic::{Passage, Strictness};
 use super::upstream::Upstream;
 use crate::judge::{Unopened, checked_addresses};
 use crate::refusal::{Kind, Refusal};
+use crate::server_name::{Carrier, check};
 use crate::shared::Shared;
 use crate::transport::Route;
 
@@ -66,7 +69,7 @@ pub(crate) async fn serve(
         let received = tokio::select! {
             biased;
             _ = expiry.tick() => {
-                relay.shared.flows.expire(Instant::now());
+                relay.shared.flows.expire(&relay.shared, Instant::now());
                 continue;
             }
             received = socket.async_io(Interest::READABLE, || {
@@ -131,6 +134,60 @@ fn forward(relay: &Arc<Relay>, key: Key, payloads: &[&[u8]]) {
             return;
         }
     };
+    let is_guarded = flow.state().guard.is_some();
+    if !is_guarded {
+        return pass(relay, &flow, payloads);
+    }
+    // Datagrams that may pass are sent together, up to one that has to wait.
+    let mut passed = Vec::with_capacity(payloads.len());
+    for payload in payloads {
+        match guard(shared, &flow, payload) {
+            Passage::Pass => passed.push(*payload),
+            Passage::Stop => {}
+            Passage::Release(released) => {
+                pass(relay, &flow, &passed);
+                passed.clear();
+                let released: Vec<&[u8]> = released.iter().map(Vec::as_slice).collect();
+                pass(relay, &flow, &released);
+            }
+            Passage::Refuse(refusal) => {
+                pass(relay, &flow, &passed);
+                return shared.flows.refuse(shared, &flow, &refusal, payload.len());
+            }
+        }
+    }
+    pass(relay, &flow, &passed);
+}
+
+/// Whether a datagram may go to the name of its flow.
+fn guard(shared: &Shared, flow: &Flow, payload: &[u8]) -> Passage {
+    let Some(name) = flow.destination.name() else {
+        return Passage::Pass;
+    };
+    let mut state = flow.state();
+    let State { verdict, guard, .. } = &mut *state;
+    let Some(guard) = guard.as_mut().filter(|_| verdict.checks == Checks::ByName) else {
+        return Passage::Pass;
+    };
+    let strictness = match is_held(verdict) {
+        true => Strictness::Strict,
+        false => Strictness::Lenient,
+    };
+    let rules = shared.rules();
+    guard.judge(payload, strictness, Instant::now(), |hello| {
+        check(
+            Carrier::Quic,
+            hello,
+            name,
+            &flow.destination,
+            verdict,
+            &rules,
+        )
+    })
+}
+
+/// Sends datagrams, or holds them until the way is open.
+fn pass(relay: &Relay, flow: &Flow, payloads: &[&[u8]]) {
     let upstream = match &mut flow.state().way {
         Way::Open(upstream) => Arc::clone(upstream),
         Way::Opening(held) => {
@@ -141,7 +198,7 @@ fn forward(relay: &Arc<Relay>, key: Key, payloads: &[&[u8]]) {
         }
         Way::Closed => return,
     };
-    send(relay, &flow, &upstream, payloads.iter().copied());
+    send(relay, flow, &upstream, payloads.iter().copied());
 }
 
 fn send<'payload>(
@@ -151,7 +208,10 @@ fn send<'payload>(
     payloads: impl Iterator<Item = &'payload [u8]>,
 ) {
     let mut bytes = 0;
-    let counted = payloads.inspect(|payload| bytes += payload.len());
+    let counted = payloads.inspect(|payload| {
+        bytes += payload.len();
+        upstream.note_protocol(payload);
+    });
     let Key { agent, original } = flow.key;
     upstream.send(flow.key, counted, |error, length| {
         relay.agent_side.tell(error, agent, original, length);

@@ -5,13 +5,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rcc_sys::socket::{Outgoing, path_mtu, send_many};
+use rcc_sys::socket::{Outgoing, forbid_fragments, path_mtu, send_many};
 use rustix::io::Errno;
 use tokio::net::UdpSocket;
 
 use super::flow::Key;
 use super::packet::IcmpError;
+use super::quic::begins_like_quic;
 use crate::transport::connect_datagrams;
 
 /// A connected, non-blocking UDP socket of the host.
@@ -19,6 +21,8 @@ use crate::transport::connect_datagrams;
 pub(super) struct Upstream {
     pub(super) socket: UdpSocket,
     pub(super) address: SocketAddr,
+    /// The first datagram was looked at.
+    is_known: AtomicBool,
 }
 
 impl Upstream {
@@ -27,7 +31,17 @@ impl Upstream {
         Ok(Self {
             socket: UdpSocket::from_std(socket.into())?,
             address,
+            is_known: AtomicBool::new(false),
         })
+    }
+
+    /// Looks at the first datagram. QUIC measures its path and must not be cut (RFC 9000 section 14): the host's kernel then says
+    /// what is too long, and so does the agent's. Other protocols are cut as on the host.
+    pub(super) fn note_protocol(&self, first: &[u8]) {
+        if !self.is_known.swap(true, Ordering::Relaxed) && begins_like_quic(first) {
+            // Cannot fail on a UDP socket; cut datagrams arrive, too.
+            let _ = forbid_fragments(self.socket.as_fd());
+        }
     }
 
     /// Sends datagrams in order and shows each error that the agent is to hear of, with the length of the datagram.
