@@ -24,8 +24,6 @@ const DESTINATIONS_LIMIT: usize = 20_000;
 const LOOKUPS_LIMIT: usize = 20_000;
 /// Longest line that is parsed, in bytes; the gateway's own are a tenth of it.
 const LINE_LIMIT_BYTES: usize = 16 << 10;
-/// Stands for a refusal that has nothing to do with the rules.
-const OTHER_REASON: &str = "what was sent did not fit the destination";
 
 /// For ports of the host's loopback, which no rule can open.
 const HOST_PORT_REASON: &str =
@@ -114,7 +112,7 @@ pub struct Withheld {
     /// What was seen.
     pub evidence: Evidence,
     /// Why it was refused, a sentence.
-    pub reason: &'static str,
+    pub reason: String,
 }
 
 /// A name that was looked up and never connected to.
@@ -178,7 +176,7 @@ type Destination = (Target, Protocol, u16);
 /// Takes the lines of a log.
 #[derive(Debug, Default)]
 pub struct Lines {
-    destinations: BTreeMap<Destination, (Evidence, Option<&'static str>)>,
+    destinations: BTreeMap<Destination, (Evidence, Option<String>)>,
     /// Times looked up, times refused.
     names: BTreeMap<HostName, (u64, u64)>,
     gaps: Gaps,
@@ -248,7 +246,7 @@ impl Lines {
                 .unwrap_or_default(),
         );
         if is_host {
-            *withheld = Some(HOST_PORT_REASON);
+            *withheld = Some(HOST_PORT_REASON.to_owned());
         }
         match (line.event.as_str(), line.verdict.as_deref()) {
             ("connect", _) => evidence.connections += 1,
@@ -261,8 +259,10 @@ impl Lines {
             _ => {
                 evidence.refused = evidence.refused.saturating_add(count);
                 if !is_host && !reason.is_some_and(is_missing_rule) {
-                    // A refusal for a reason that is not known here is nothing to open either.
-                    *withheld = Some(reason.map_or(OTHER_REASON, Reason::sentence));
+                    *withheld = Some(match reason {
+                        Some(reason) => reason.sentence().to_owned(),
+                        None => other_reason(line.reason.as_deref().unwrap_or_default()),
+                    });
                 }
             }
         }
@@ -368,6 +368,14 @@ fn rule(target: Target, ports: &[u16], protocol: Protocol) -> Rule {
 fn reason_of(line: &Line) -> Option<Reason> {
     let code = line.reason.as_deref()?;
     Reason::ALL.into_iter().find(|reason| reason.code() == code)
+}
+
+/// A refusal for a reason that is no rule's, such as a handshake for another name, or the user's no.
+fn other_reason(code: &str) -> String {
+    let is_code =
+        (1..=40).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let code = if is_code { code } else { "unknown" };
+    format!("for a reason that is no rule's: {code}")
 }
 
 fn is_missing_rule(reason: Reason) -> bool {

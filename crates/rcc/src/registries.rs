@@ -5,6 +5,7 @@
 //! no say; where they name hosts that no rule allows, a hint says so.
 
 mod ask;
+mod maven;
 mod project;
 
 use std::cell::RefCell;

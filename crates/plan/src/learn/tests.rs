@@ -117,6 +117,9 @@ fn only_a_missing_rule_makes_a_rule_of_a_refusal() {
             "192.168.1.2:443"
         ]
     );
+    assert!(lesson.withheld[1].reason.ends_with(": sni_mismatch"));
+    let forged = learn(&[refuse("x.example.com", "no\\n*.example.com")]);
+    assert!(forged.withheld[0].reason.ends_with(": unknown"));
     for format in [Format::Toml, Format::Conf, Format::Yaml] {
         let text = lesson.render(format, "");
         assert!(text.contains("REFUSED 4 times"), "{text}");

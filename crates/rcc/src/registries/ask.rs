@@ -48,8 +48,9 @@ pub(super) fn default_of(
         PackageManager::Cargo => "cargo",
         PackageManager::Pip => "pip",
         PackageManager::Go => "go",
-        // What they use is in files that are read anyway, or nowhere but in an archive of theirs.
-        PackageManager::Apt | PackageManager::Maven | PackageManager::Git => return None,
+        PackageManager::Maven => "mvn",
+        // What they use is in files that are read anyway.
+        PackageManager::Apt | PackageManager::Git => return None,
     };
     let program = match manager {
         PackageManager::Cargo => cargo_program(context, writable),
@@ -96,6 +97,7 @@ pub(super) fn default_of(
         PackageManager::Npm => npm(&ask),
         PackageManager::Pip => pip(&ask, writable),
         PackageManager::Go => go(&ask),
+        PackageManager::Maven => super::maven::model_repositories(&program, writable),
         _ => cargo(&program),
     };
     if kept.urls.is_empty() {
