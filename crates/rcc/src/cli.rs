@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Approve, list or revoke the policies of projects
     Trust(TrustArgs),
-    /// The network of runs: learn an allowlist
+    /// The network of runs: look at it, change it, answer its questions, learn a list of hosts
     Net(NetArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
@@ -213,7 +213,93 @@ pub(crate) struct NetArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum NetCommand {
     /// Run a command and write the list of hosts it needed, with the evidence as comments
-    Learn(LearnArgs),
+    Learn(Box<LearnArgs>),
+    /// List the runs that are under way
+    Runs(NetRunsArgs),
+    /// List the rules in force in a run, with their origins
+    Rules(NetRulesArgs),
+    /// Allow hosts for a run that is under way
+    Allow(NetChangeArgs),
+    /// Refuse hosts for a run that is under way; open connections to them are cut
+    Deny(NetChangeArgs),
+    /// Print the audit log of a run
+    Log(NetLogArgs),
+    /// Tell what would become of a connection now, and whether it can be made; exit code 0 if allowed, 1 if refused
+    Test(NetTestArgs),
+    /// List the questions of a run, or answer them
+    Ask(NetAskArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetRunsArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which run is meant.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunChoice {
+    /// The run's id or its beginning (default: the one of this project)
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetRulesArgs {
+    #[command(flatten)]
+    pub(crate) run: RunChoice,
+    /// Print JSON, one rule a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetChangeArgs {
+    #[command(flatten)]
+    pub(crate) run: RunChoice,
+    /// Write the rules into the project's rcc.toml, too, and approve that
+    #[arg(long = "project")]
+    pub(crate) in_project: bool,
+    /// Rules as --allow and --deny take them
+    #[arg(required = true, value_name = "RULE")]
+    pub(crate) rules: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetLogArgs {
+    #[command(flatten)]
+    pub(crate) run: RunChoice,
+    /// Print the lines as they are, as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Go on until the run ends
+    #[arg(short = 'f', long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetTestArgs {
+    #[command(flatten)]
+    pub(crate) run: RunChoice,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Host and port (default: 443), with /udp for UDP
+    #[arg(value_name = "HOST:PORT")]
+    pub(crate) target: OsString,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetAskArgs {
+    #[command(flatten)]
+    pub(crate) run: RunChoice,
+    /// Wait for questions and ask them here, one after the other
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) watch: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// Everything asked for was done.
     Success = 0,
-    /// The answer to the question is no (`rcc plan --why` and nothing else).
+    /// The answer to the question is no (`rcc plan --why`, `rcc net test`).
     Denied = 1,
     /// rcc failed before the command started, or was asked for something it cannot do.
     Failed = 125,
@@ -37,7 +37,10 @@ const TABLE: &[(&str, &str)] = &[
         "0",
         "The command ended with success, or rcc did what was asked.",
     ),
-    ("1", "`rcc plan --why` only: the connection is not allowed."),
+    (
+        "1",
+        "`rcc plan --why` and `rcc net test` only: the connection is not allowed.",
+    ),
     (
         "125",
         "rcc failed: bad input, refused policy, missing kernel feature, or a fault in rcc. Nothing was run, or the run was ended.",

@@ -14,7 +14,7 @@ use crate::session::{self, What};
 
 /// A question that cannot be answered.
 #[derive(Debug, thiserror::Error)]
-enum WhyError {
+pub(crate) enum WhyError {
     /// Not a host and a port.
     #[error("cannot read {} as HOST:PORT", rcc_plan::escape(text))]
     Form { text: std::ffi::OsString },
@@ -29,7 +29,7 @@ enum WhyError {
 
 /// What is asked about.
 #[derive(Debug, PartialEq, Eq)]
-enum Peer {
+pub(crate) enum Peer {
     Name(HostName),
     Address(IpAddr),
 }
@@ -91,7 +91,7 @@ fn why(args: &PlanArgs, agent: Option<&OsStr>, question: &OsStr) -> Result<u8, C
     Ok(if allowed { Exit::Success } else { Exit::Denied }.into())
 }
 
-fn explain(
+pub(crate) fn explain(
     peer: &Peer,
     verdict: &Verdict,
     mode: NetworkMode,
@@ -131,7 +131,7 @@ fn explain(
 }
 
 /// Reads `HOST:PORT`, with brackets around IPv6 and an optional `/udp` or `/tcp`; the port is 443 if it is left out.
-fn parse(question: &OsStr) -> Result<(Peer, u16, Protocol), WhyError> {
+pub(crate) fn parse(question: &OsStr) -> Result<(Peer, u16, Protocol), WhyError> {
     let form = || WhyError::Form {
         text: question.to_owned(),
     };
