@@ -7,10 +7,12 @@
 )]
 
 use crate::client_hello::{self, Parsed};
+use crate::control::{parse_request, parse_response, request_line};
 use crate::dns::answer::{Answer, Carrier, UDP_LIMIT_EDNS, encode, encode_rejected};
 use crate::dns::name::WireName;
 use crate::dns::wire::{Rcode, RecordType};
 use crate::dns::{query, response};
+use crate::http::{Asked, Head, Requests, Responses, Step};
 
 /// Prefixes of a hello that are tried besides the whole.
 const PREFIXES: usize = 64;
@@ -56,7 +58,89 @@ pub fn client_hello(bytes: &[u8]) {
             Parsed::Incomplete(needed) => {
                 assert!(needed > end, "would wait for what is there");
             }
+            // How much of what follows belongs to it may show only later.
+            Parsed::Hello { hello, .. } => match &whole {
+                Parsed::Hello { hello: later, .. } => {
+                    assert_eq!(&hello, later, "after {end} bytes")
+                }
+                other => panic!("after {end} bytes a hello, then {other:?}"),
+            },
             decided => assert_eq!(decided, whole, "after {end} bytes"),
         }
     }
+}
+
+/// How requests are cut into segments changes nothing, and what goes on is what was said but for empty lines.
+pub fn http(bytes: &[u8]) {
+    let whole = requests(std::iter::once(bytes));
+    let step = bytes.len() % 7 + 1;
+    assert_eq!(requests(bytes.chunks(step)), whole, "in portions of {step}");
+    let mut said = bytes.iter();
+    for passed in &whole.passed {
+        assert!(said.any(|byte| byte == passed), "something was invented");
+    }
+    let mut responses = Responses::default();
+    responses.expect(Asked {
+        is_head: bytes.len() % 2 == 0,
+        upgrade: bytes.len() % 3 == 0,
+    });
+    for portion in bytes.chunks(step) {
+        responses.see(portion);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    passed: Vec<u8>,
+    heads: Vec<Head>,
+    fault: Option<&'static str>,
+}
+
+fn requests<'a>(portions: impl Iterator<Item = &'a [u8]>) -> Outcome {
+    let mut requests = Requests::default();
+    let (mut held, mut unseen) = (Vec::new(), 0_u64);
+    let mut outcome = Outcome {
+        passed: Vec::new(),
+        heads: Vec::new(),
+        fault: None,
+    };
+    for portion in portions {
+        held.extend_from_slice(portion);
+        loop {
+            let count = usize::try_from(unseen)
+                .unwrap_or(usize::MAX)
+                .min(held.len());
+            unseen -= count as u64;
+            outcome.passed.extend(held.drain(..count));
+            if unseen > 0 {
+                break;
+            }
+            match requests.step(&held) {
+                Ok(Step::More) => break,
+                Ok(Step::Forward(count)) => outcome.passed.extend(held.drain(..count)),
+                Ok(Step::Drop(count)) => drop(held.drain(..count)),
+                Ok(Step::Unseen(count)) => unseen = count,
+                Ok(Step::Head(count, head)) => {
+                    outcome.heads.push(*head);
+                    outcome.passed.extend(held.drain(..count));
+                }
+                Err(fault) => {
+                    outcome.fault = Some(fault.code());
+                    return outcome;
+                }
+            }
+        }
+    }
+    outcome
+}
+
+/// A request that is understood is written as a line that means the same.
+pub fn control(line: &[u8]) {
+    if let Ok(request) = parse_request(line) {
+        let again = request_line(&request);
+        let again = again.strip_suffix(b"\n").unwrap_or(&again);
+        assert_eq!(parse_request(again).as_ref(), Ok(&request));
+    }
+    // What a gateway says to the command line, which a hostile one would forge.
+    let _ = parse_response(line);
 }
