@@ -5,7 +5,7 @@
 //! a second host past the check, so nothing is repaired and nothing is guessed: what two readers could read differently is
 //! refused. What passes goes on byte for byte, except empty lines in front of a request, which are left out.
 //!
-//! 1. [`recognise`]: is a client's first line a request line?
+//! 1. [`recognise()`]: is a client's first line a request line?
 //! 2. [`Requests`]: cuts the client's stream into heads and bodies, and judges each head with [`head`] and [`authority`].
 //! 3. [`Responses`]: follows the server's answers, only to know whether it has agreed to an upgrade, and whether an
 //!    explanation may be put behind the last answer. Nothing that is allowed depends on it but the upgrade.

@@ -211,7 +211,7 @@ fn what_is_neither_http_nor_tls_is_refused_on_port_80_only() {
     let (summary, _) = world.finish();
     assert_eq!(
         summary.refusals[0].fix.as_deref(),
-        Some("api.example.com:80/raw")
+        Some("--allow api.example.com:80/raw")
     );
 }
 
