@@ -159,6 +159,7 @@ fn start(hosts: &PathBuf, server: SocketAddr) -> (Gateway, SocketAddr, SocketAdd
         synthetic: SyntheticRanges::default(),
         upstream: Upstream::files("/dev/null", hosts),
         transport: Arc::new(BenchTransport { server }),
+        upstream_proxy: None,
         published: None,
         audit: AuditSink::File(audit),
         limits: Limits::default(),

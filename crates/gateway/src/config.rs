@@ -13,6 +13,7 @@ use crate::resolver::Upstream;
 use crate::synthetic::SyntheticRanges;
 use crate::transport::Transport;
 use crate::udp::UdpSockets;
+use crate::upstream_proxy::UpstreamProxy;
 
 /// Everything a gateway needs. It opens nothing itself but connections and look-ups towards the world.
 pub struct GatewayConfig {
@@ -34,6 +35,8 @@ pub struct GatewayConfig {
     pub upstream: Upstream,
     /// How connections are received and made; [`crate::HostTransport`] outside of tests.
     pub transport: Arc<dyn Transport>,
+    /// What connections leave through; none when the gateway dials itself.
+    pub upstream_proxy: Option<UpstreamProxy>,
     /// Ports of the sandbox that the host listens on; none when nothing is published.
     pub published: Option<Published>,
     /// Where the audit log goes.

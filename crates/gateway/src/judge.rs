@@ -120,7 +120,7 @@ pub(crate) async fn checked_addresses(
 }
 
 /// The refusal for a name without addresses.
-fn unresolved(answer: &HostAnswer) -> Result<(), Refusal> {
+pub(crate) fn unresolved(answer: &HostAnswer) -> Result<(), Refusal> {
     match answer.outcome {
         Lookup::Found => Ok(()),
         Lookup::NoData => Err(Refusal::failed("no_address", "the name has no address")),

@@ -38,6 +38,7 @@ mod synthetic;
 mod transfer;
 mod transport;
 mod udp;
+mod upstream_proxy;
 mod watch;
 mod way_out;
 
@@ -54,6 +55,7 @@ pub use resolver::Upstream;
 pub use synthetic::SyntheticRanges;
 pub use transport::{HostTransport, Route, Transport, connect, route};
 pub use udp::UdpSockets;
+pub use upstream_proxy::{Credentials, CredentialsError, UpstreamProxy};
 
 /// An error of the operating system in its own words, without the number.
 fn describe(error: &std::io::Error) -> String {

@@ -21,6 +21,7 @@ use crate::synthetic::{Meaning, SyntheticPair, SyntheticTable};
 use crate::transfer::RelayResources;
 use crate::transport::{Route, Transport};
 use crate::udp::{Flows, UdpSockets};
+use crate::upstream_proxy::Proxy;
 
 /// Numbers of a whole run.
 #[derive(Debug, Default)]
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     host_addresses: HostAddresses,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) resolver: Arc<Resolver>,
+    pub(crate) upstream_proxy: Option<Proxy>,
     pub(crate) limits: Limits,
     pub(crate) pending_queries: Arc<Semaphore>,
     pub(crate) dns_connections: Arc<Semaphore>,
@@ -74,6 +76,7 @@ impl Shared {
             host_addresses: config.host_addresses,
             transport: config.transport,
             resolver: Arc::new(config.resolver),
+            upstream_proxy: config.upstream_proxy,
             limits,
             pending_queries: semaphore(limits.pending_queries),
             dns_connections: semaphore(limits.dns_connections),
@@ -220,6 +223,7 @@ pub(crate) struct SharedParts {
     host_addresses: HostAddresses,
     transport: Arc<dyn Transport>,
     resolver: Resolver,
+    upstream_proxy: Option<Proxy>,
     synthetic: SyntheticTable,
     limits: Limits,
 }
@@ -241,6 +245,7 @@ pub(crate) fn take_apart(
         host_addresses: config.host_addresses,
         transport: config.transport,
         // Each query for a host asks for two types.
+        upstream_proxy: config.upstream_proxy.map(Proxy::from),
         resolver: Resolver::new(config.upstream, pending.saturating_mul(2)),
         synthetic: SyntheticTable::new(config.synthetic, config.limits.names),
         limits: config.limits,

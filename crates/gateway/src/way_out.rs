@@ -1,24 +1,30 @@
-//! How a connection that was allowed gets out: by itself, or to the host's own loopback.
+//! How a connection that was allowed gets out: by itself, through the user's proxy, or to the host's own loopback.
 //!
 //! Must not dial an address that was not checked, except the one place that a grant names: the host's loopback on the
 //! very port that the verdict was on.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use rcc_spec::HOST_NAME;
+use tokio::time::timeout;
 
 use crate::dial::{self, Dialled};
-use crate::judge::{Unopened, checked_addresses};
+use crate::judge::{Unopened, checked_addresses, unresolved};
 use crate::live::Live;
-use crate::refusal::{Destination, Refusal};
+use crate::refusal::{Destination, Host, Refusal};
 use crate::shared::Shared;
 use crate::transport::Route;
+use crate::upstream_proxy::Proxy;
 
 /// Where [`HOST_NAME`] leads, in the order in which it is tried.
 const LOOPBACK: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
     IpAddr::V6(Ipv6Addr::LOCALHOST),
 ];
+
+/// Time for a look-up here when a proxy can resolve the name as well; clients inside wait five seconds for an answer.
+pub(crate) const LOCAL_LOOKUP: Duration = Duration::from_secs(2);
 
 /// A connection that is there.
 #[derive(Debug)]
@@ -42,11 +48,66 @@ pub(crate) async fn open(
             reached: Vec::new(),
         });
     }
+    if let Some(proxy) = &shared.upstream_proxy
+        && let Some(reached) = for_proxy(shared, proxy, destination, live).await?
+    {
+        let dialled = proxy.open(shared, destination).await?;
+        return Ok(Opened { dialled, reached });
+    }
     let passed = checked_addresses(shared, destination, || live.verdict()).await?;
     let dialled = connect(shared, &dial::order(passed.clone())).await?;
     let is_own = passed.contains(&(dialled.address, Route::Own));
     let reached = vec![(dialled.address.ip(), is_own)];
     Ok(Opened { dialled, reached })
+}
+
+/// Checks what is to go through the proxy; none when it is dialled without it. The result has the addresses that were checked.
+///
+/// A name that resolves here is held to what its addresses allow, every one of them: the proxy chooses which it takes. A name that
+/// does not resolve here is passed on as a name, if a rule allows it by name: where only the proxy can resolve, only the
+/// proxy's own rules can guard what is behind it.
+async fn for_proxy(
+    shared: &Shared,
+    proxy: &Proxy,
+    destination: &Destination,
+    live: &Live<'_>,
+) -> Result<Option<Vec<(IpAddr, bool)>>, Unopened> {
+    let (port, protocol) = (destination.port, destination.protocol);
+    let addresses = match &destination.host {
+        Host::Address(address) => vec![*address],
+        Host::Name(name) if proxy.spares_name(name, port, protocol) => return Ok(None),
+        Host::Name(name) => match timeout(LOCAL_LOOKUP, shared.resolver.addresses(name)).await {
+            Ok(answer) if !answer.addresses.is_empty() => answer.addresses.clone(),
+            _ if live.verdict().rule.is_some() => return Ok(Some(Vec::new())),
+            Ok(answer) => {
+                unresolved(&answer)?;
+                Vec::new()
+            }
+            Err(_) => {
+                let sentence = "the host's resolvers did not answer in time";
+                return Err(Refusal::failed("lookup_failed", sentence).into());
+            }
+        },
+    };
+    if addresses.is_empty() {
+        return Err(Refusal::failed("no_address", "the name has no address").into());
+    }
+    let spared = |address: &IpAddr| proxy.spares_address(*address, port, protocol);
+    if addresses.iter().all(spared) {
+        return Ok(None);
+    }
+    let verdict = live.verdict();
+    let mut reached = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        match shared.check_resolved(address, destination, &verdict) {
+            Ok(route) => reached.push((address, route == Route::Own)),
+            Err(refusal) => {
+                let resolved = destination.name().map(|_| address);
+                return Err(Unopened { refusal, resolved });
+            }
+        }
+    }
+    Ok(Some(reached))
 }
 
 /// Connects to the first of these addresses that answers.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use rcc_spec::Policy;
+use rcc_spec::{CredentialsFrom, Policy};
 
 use crate::SafeBytes;
 use crate::facts::HostFacts;
@@ -73,6 +73,12 @@ fn passes(policy: &Policy, name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;
     };
+    let credentials = policy.upstream_proxy.credentials.as_ref();
+    if let Some(CredentialsFrom::Environment(secret)) = credentials.map(|from| &from.value)
+        && secret.as_str() == name
+    {
+        return false;
+    }
     PASSED.contains(&name)
         || name.starts_with("LC_")
         || policy

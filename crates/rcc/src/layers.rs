@@ -63,9 +63,6 @@ pub(crate) enum LayerError {
     /// A port of the host without a network to reach it.
     #[error("--host-port needs a network, and the mode is `none` ({mode_origin})")]
     NoNetwork { mode_origin: String },
-    /// A proxy, which this version cannot use.
-    #[error("upstream_proxy ({origin}) is not yet possible")]
-    NoProxyYet { origin: String },
     /// The project's policy and its rule files are larger than people can approve.
     #[error(
         "the policy {} and its rule files hold more than {limit_bytes} bytes",
@@ -139,13 +136,6 @@ pub(crate) fn load(
                 "leave --host-port out, or choose a mode with a network: --network allowlist",
             ),
         );
-    }
-    if let Some(proxy) = &merged.upstream_proxy.address {
-        // Dialling without it would be what the user does not want.
-        let error = LayerError::NoProxyYet {
-            origin: proxy.origin.to_string(),
-        };
-        return Err(CliError::new(Kind::Config, error));
     }
     Ok(merged)
 }

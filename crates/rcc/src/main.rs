@@ -21,6 +21,7 @@ mod registries;
 mod render;
 mod run;
 mod session;
+mod upstream_proxy;
 mod watch;
 
 use std::ffi::OsString;

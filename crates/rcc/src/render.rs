@@ -226,6 +226,21 @@ fn network(plan: &Plan, policy: &Policy) -> String {
                 .iter()
                 .map(|rule| format!("{rule} ({})", rule.origin)),
         );
+        let proxy = policy.upstream_proxy.address.iter();
+        list(
+            &mut out,
+            "  proxy      ",
+            proxy.map(|proxy| format!("{} ({})", proxy.value, proxy.origin)),
+        );
+        list(
+            &mut out,
+            "  no proxy   ",
+            policy
+                .upstream_proxy
+                .except
+                .iter()
+                .map(|rule| format!("{rule} ({})", rule.origin)),
+        );
         let host_ports = policy.network.host_ports.iter();
         list(
             &mut out,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rcc_gateway::{
     AuditSink, Gateway, GatewayConfig, GatewayError, HostAddresses, HostTransport, Limits,
     LiveConfig, Published, RefusalCount, Summary, SyntheticRanges, UdpSockets, Upstream,
+    UpstreamProxy,
 };
 use rcc_native::{Early, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
@@ -115,7 +116,10 @@ fn open_network(
         );
     }
     let network = Arc::new(network);
-    let gateway = start_gateway(session, listeners, published, audit, network, listener)?;
+    let proxy = session.upstream_proxy.take();
+    let gateway = start_gateway(
+        session, listeners, published, proxy, audit, network, listener,
+    )?;
     let watch = Watch::start(session, gateway.control());
     Ok((gateway, (socket, watch)))
 }
@@ -124,12 +128,14 @@ fn start_gateway(
     session: &Session,
     listeners: Listeners,
     published: Option<Published>,
+    upstream_proxy: Option<UpstreamProxy>,
     audit: File,
     policy: Arc<NetworkPolicy>,
     listener: Option<OwnedFd>,
 ) -> Result<Gateway, CliError> {
     let at_start = session.facts.addresses.clone();
     let gateway = Gateway::start(GatewayConfig {
+        upstream_proxy,
         run_id: session.plan.run_id.clone(),
         rules: Arc::new(RuleSet::compile(&policy)),
         // When they cannot be read again, the ones that the run started with stay forbidden.

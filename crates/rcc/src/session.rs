@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
+use rcc_gateway::UpstreamProxy;
 use rcc_host::{
     ImportError, Project, Question, agent_home, discover, expand_home, gather, read_text,
 };
@@ -23,6 +24,7 @@ use crate::error::{CliError, Kind};
 use crate::layers::{self, Unapproved};
 use crate::output;
 use crate::record::Record;
+use crate::upstream_proxy;
 
 use program::{Needs, argv, consent};
 pub(crate) use protected::protected_names;
@@ -63,6 +65,8 @@ pub(crate) struct Session {
     pub(crate) preset: Option<AgentPreset>,
     /// `--audit FILE`.
     pub(crate) audit: Option<PathBuf>,
+    /// What connections leave through, with its credentials; none when the plan is only shown.
+    pub(crate) upstream_proxy: Option<UpstreamProxy>,
     /// The record; none when the plan is only shown.
     pub(crate) record: Option<Record>,
     /// What the policy was made from, to make it again when files change.
@@ -229,14 +233,22 @@ fn make(
         argv,
         record.as_ref(),
     );
+    let planned = planned.and_then(|(plan, facts)| {
+        let proxy = match purpose {
+            Purpose::Run => upstream_proxy::of_run(&policy, &plan, &facts.home)?,
+            Purpose::Show => None,
+        };
+        Ok((plan, facts, proxy))
+    });
     match planned {
-        Ok((plan, facts)) => Ok(Session {
+        Ok((plan, facts, upstream_proxy)) => Ok(Session {
             plan,
             policy,
             facts,
             project,
             preset,
             audit: flags.audit.clone(),
+            upstream_proxy,
             record,
             sources,
         }),

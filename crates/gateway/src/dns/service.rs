@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use rcc_plan::network::{AGENT_V4, AGENT_V6, ROUTER_V4, ROUTER_V6};
 use rcc_spec::{Decision, HOST_NAME, HostName, Protocol, Reason, RuleSet, Verdict};
+use tokio::time::timeout;
 
 use super::answer::{Answer, Carrier, ErrorCode, Record, encode, encode_rejected};
 use super::name::WireName;
@@ -20,6 +21,7 @@ use crate::refusal::{Refusal, name_flag};
 use crate::resolver::{HostAnswer, Outcome, RecordAnswer};
 use crate::shared::Shared;
 use crate::synthetic::Meaning;
+use crate::way_out::LOCAL_LOOKUP;
 
 /// Time that clients may keep a synthetic address, in seconds. The address is good for the whole run, but a name may vanish.
 const SYNTHETIC_TTL: u32 = 60;
@@ -140,7 +142,7 @@ pub(crate) fn respond(shared: &Shared, message: &[u8], carrier: Carrier) -> Repl
             };
             match (known, &pending.lookup) {
                 (Some(known), Lookup::Addresses(name)) => {
-                    let answered = synthesise(shared, &pending.query, name, &known);
+                    let answered = pending.synthesise(shared, name, &known);
                     Reply::Now(pending.finish(shared, answered))
                 }
                 _ => Reply::Later(Box::new(pending)),
@@ -154,8 +156,16 @@ impl Pending {
     pub(crate) async fn look_up(self, shared: &Arc<Shared>) -> Vec<u8> {
         let answered = match &self.lookup {
             Lookup::Addresses(name) => {
-                let known = shared.resolver.addresses(name).await;
-                synthesise(shared, &self.query, name, &known)
+                if self.may_resolve_at_proxy(shared, name) {
+                    let look_up = shared.resolver.addresses(name);
+                    match timeout(LOCAL_LOOKUP, look_up).await {
+                        Ok(known) => self.synthesise(shared, name, &known),
+                        Err(_) => stand_in(shared, &self.query, name),
+                    }
+                } else {
+                    let known = shared.resolver.addresses(name).await;
+                    self.synthesise(shared, name, &known)
+                }
             }
             Lookup::Records(name) => {
                 let known = shared
@@ -170,6 +180,25 @@ impl Pending {
             return refuse(shared, &self.query, self.carrier, &refusal);
         }
         self.finish(shared, answered)
+    }
+
+    /// Tells whether the name may be one that only the user's proxy knows: a rule allows it, and it goes there.
+    fn may_resolve_at_proxy(&self, shared: &Shared, name: &HostName) -> bool {
+        let proxy = shared.upstream_proxy.as_ref();
+        self.verdict.rule.is_some() && proxy.is_some_and(|proxy| !proxy.may_spare(name))
+    }
+
+    fn synthesise(
+        &self,
+        shared: &Shared,
+        name: &HostName,
+        known: &HostAnswer,
+    ) -> Result<Answer, Refusal> {
+        if known.outcome != Outcome::Found && self.may_resolve_at_proxy(shared, name) {
+            stand_in(shared, &self.query, name)
+        } else {
+            synthesise(shared, &self.query, name, known)
+        }
     }
 
     /// Refuses because too much is under way.

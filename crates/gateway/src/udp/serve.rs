@@ -283,6 +283,12 @@ fn bring_back(relay: &Relay, flow: &Flow, upstream: &Upstream) -> Result<(), Sys
 
 /// Step 3.
 async fn open(shared: &Arc<Shared>, flow: &Flow) -> Result<Upstream, Unopened> {
+    if let Some(proxy) = &shared.upstream_proxy
+        && !proxy.spares(&flow.destination)
+    {
+        let sentence = "UDP does not go through the upstream proxy; upstream_proxy_except names what is reached without it";
+        return Err(Refusal::denied("proxy_no_udp", sentence).into());
+    }
     let addresses = checked_addresses(shared, &flow.destination, || flow.verdict()).await?;
     let mut last = None;
     for address in order(addresses, flow.key.original) {

@@ -141,6 +141,7 @@ impl Setup {
                 .upstream
                 .unwrap_or_else(|| Upstream::servers(vec![names.address])),
             transport: Arc::clone(&transport) as Arc<dyn Transport>,
+            upstream_proxy: None,
             published: None,
             audit: AuditSink::File(audit.try_clone().unwrap()),
             limits: self.limits,
