@@ -92,21 +92,27 @@ pub(crate) fn run(mut args: LearnArgs) -> Result<u8, CliError> {
         None
     };
     let early = Early::start();
-    let session = prepare(
+    let mut session = prepare(
         &args.flags,
         None,
         What::Command(std::mem::take(&mut args.command)),
     )?;
+    let project = (session.project.root.as_path(), &session.project.directory);
     let place = args
         .output
         .as_deref()
-        .map(|path| {
-            Place::open(
-                path,
-                Some((&session.project.root, &session.project.directory)),
-            )
-        })
-        .transpose()?;
+        .map(|path| Place::open(path, Some(project)))
+        .transpose();
+    let place = match place {
+        Ok(place) => place,
+        Err(error) => {
+            // Nothing was run.
+            if let Some(record) = session.record.take() {
+                record.discard();
+            }
+            return Err(error);
+        }
+    };
     let run = session.plan.run_id.clone();
     let result = start(early, session);
     let context = Context::load()?;

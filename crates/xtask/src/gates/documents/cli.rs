@@ -157,6 +157,8 @@ fn check_one(rcc: &Rcc, text: &str) -> Option<Result<(), String>> {
         });
     match words.next()? {
         "rcc" => Some(check_rcc(rcc, words)),
+        // The word alone is a name, of the tool or of its preset.
+        "cargo" if text.trim().trim_matches('"') == "cargo" => None,
         "cargo" => Some(check_cargo(rcc, words)),
         _ => None,
     }
