@@ -85,20 +85,18 @@ fn main() {
     ask(dns);
     let direct = server.local_addr().unwrap();
 
-    let mut up = Ratio::default();
-    let mut down = Ratio::default();
+    let mut ratios = Direction::ALL.map(|direction| (direction, Ratio::default()));
     for _ in 0..rounds {
-        up.direct.push(stream(direct, &server, Direction::Up).0);
-        let (rate, processor) = stream(tcp, &server, Direction::Up);
-        up.gateway.push(rate);
-        up.processor.push(processor);
-        down.direct.push(stream(direct, &server, Direction::Down).0);
-        let (rate, processor) = stream(tcp, &server, Direction::Down);
-        down.gateway.push(rate);
-        down.processor.push(processor);
+        for (direction, ratio) in &mut ratios {
+            ratio.direct.push(stream(direct, &server, *direction).0);
+            let (rate, processor) = stream(tcp, &server, *direction);
+            ratio.gateway.push(rate);
+            ratio.processor.push(processor);
+        }
     }
-    up.print("stream to the world");
-    down.print("stream from the world");
+    for (direction, ratio) in &ratios {
+        ratio.print(direction.words());
+    }
 
     let greeter = std::thread::spawn(move || greet(&server));
     let mut rates = (Vec::new(), Vec::new());
@@ -199,15 +197,59 @@ fn median(values: &[f64]) -> f64 {
 enum Direction {
     Up,
     Down,
+    Upload,
+    Chunks,
+    Download,
 }
+
+impl Direction {
+    const ALL: [Self; 5] = [
+        Self::Up,
+        Self::Down,
+        Self::Upload,
+        Self::Chunks,
+        Self::Download,
+    ];
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Up => "stream to the world",
+            Self::Down => "stream from the world",
+            Self::Upload => "HTTP upload",
+            Self::Chunks => "HTTP upload in chunks of 256 KiB",
+            Self::Download => "HTTP download",
+        }
+    }
+}
+
+const UPLOAD: &str =
+    "PUT / HTTP/1.1\r\nHost: peer.example.com\r\nContent-Length: 1000000000000000\r\n\r\n";
+const CHUNKS: &str =
+    "PUT / HTTP/1.1\r\nHost: peer.example.com\r\nTransfer-Encoding: chunked\r\n\r\n";
+const DOWNLOAD: &str = "GET / HTTP/1.1\r\nHost: peer.example.com\r\n\r\n";
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000\r\n\r\n";
 
 /// One stream; returns Gbit/s and milliseconds of the gateway's processor time per GB.
 fn stream(address: SocketAddr, server: &TcpListener, direction: Direction) -> (f64, f64) {
-    let client = TcpStream::connect(address).unwrap();
-    let (peer, _) = server.accept().unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    let (mut peer, _) = server.accept().unwrap();
+    let mut portion = vec![1; PORTION];
+    match direction {
+        Direction::Up | Direction::Down => {}
+        Direction::Upload => client.write_all(UPLOAD.as_bytes()).unwrap(),
+        Direction::Chunks => {
+            client.write_all(CHUNKS.as_bytes()).unwrap();
+            portion = [format!("{PORTION:x}\r\n").as_bytes(), &portion, b"\r\n"].concat();
+        }
+        Direction::Download => {
+            client.write_all(DOWNLOAD.as_bytes()).unwrap();
+            peer.read_exact(&mut vec![0; DOWNLOAD.len()]).unwrap();
+            peer.write_all(ANSWER.as_bytes()).unwrap();
+        }
+    }
     let (mut source, mut sink) = match direction {
-        Direction::Up => (client, peer),
-        Direction::Down => (peer, client),
+        Direction::Up | Direction::Upload | Direction::Chunks => (client, peer),
+        Direction::Down | Direction::Download => (peer, client),
     };
     let reader = std::thread::spawn(move || {
         let mut buffer = vec![0; PORTION];
@@ -220,7 +262,6 @@ fn stream(address: SocketAddr, server: &TcpListener, direction: Direction) -> (f
             total += count as u64;
         }
     });
-    let portion = vec![1; PORTION];
     let before = gateway_processor_time();
     let started = Instant::now();
     while started.elapsed() < STREAM_TIME {

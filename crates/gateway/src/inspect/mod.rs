@@ -34,6 +34,14 @@ const LINE_TIME: Duration = Duration::from_millis(200);
 /// Port on which a rule by name means HTTP.
 const HTTP_PORT: u16 = 80;
 
+/// PostgreSQL's SSLRequest and GSSENCRequest ("Message Formats" of its manual): some providers tell their customers apart by the
+/// server name in the handshake that follows.
+const TLS_REQUESTS: [[u8; TLS_REQUEST_LENGTH]; 2] = [
+    [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f],
+    [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30],
+];
+const TLS_REQUEST_LENGTH: usize = 8;
+
 /// Something that the agent said and that was not forwarded.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -85,6 +93,12 @@ impl Way<'_> {
             let words = look(held.bytes());
             match words {
                 Words::Nothing => {}
+                Words::AsksForTls => {
+                    // Goes on as it is; the server answers, and what the client says then is looked at like a beginning.
+                    held.release(self, TLS_REQUEST_LENGTH).await?;
+                    deadline = None;
+                    continue;
+                }
                 Words::Hello => return tls::pass(self, name, held).await,
                 Words::MalformedTls => {
                     return self.stop(tls::malformed(), held, Place::Opening).await;
@@ -188,6 +202,8 @@ impl Way<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Words {
     Nothing,
+    /// PostgreSQL's request to begin TLS, behind which nothing has been said yet that counts.
+    AsksForTls,
     PartOfHello,
     Hello,
     MalformedTls,
@@ -197,6 +213,18 @@ enum Words {
 fn look(bytes: &[u8]) -> Words {
     if bytes.is_empty() {
         return Words::Nothing;
+    }
+    if TLS_REQUESTS
+        .iter()
+        .any(|request| bytes.starts_with(request))
+    {
+        return Words::AsksForTls;
+    }
+    if TLS_REQUESTS
+        .iter()
+        .any(|request| request.starts_with(bytes))
+    {
+        return Words::Line(Opening::Open { likely: true });
     }
     match parse(bytes) {
         Parsed::Hello { .. } => Words::Hello,

@@ -137,7 +137,9 @@ fn judge(way: &Way<'_>, name: &HostName, hello: &Hello) -> Option<Refusal> {
     Some(Refusal {
         rule: refusal.rule.or(verdict.rule.map(|rule| rule.to_string())),
         fix: match refusal.code {
-            "tls_encrypted_hello" | "tls_no_name" => Some(format!("{}/raw", way.destination)),
+            "tls_encrypted_hello" | "tls_no_name" => {
+                Some(format!("--allow {}/raw", way.destination))
+            }
             _ => refusal.fix,
         },
         ..refusal

@@ -289,6 +289,53 @@ fn a_second_hello_must_be_for_the_name_too() {
 }
 
 #[test]
+fn a_hello_that_a_database_was_asked_for_is_held_to_the_name() {
+    let (world, listener) = world(Setup::allow(&["api.example.com:443"]));
+    // PostgreSQL's SSLRequest, whole and byte by byte.
+    let request = b"\0\0\0\x08\x04\xd2\x16\x2f";
+    let begin = |portion: usize| {
+        let mut client = world.connect_name("api.example.com", 443);
+        client.set_nodelay(true).unwrap();
+        for bytes in request.chunks(portion) {
+            client.write_all(bytes).unwrap();
+        }
+        let mut server = accept(&listener);
+        let mut heard = [0; 8];
+        server.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, request);
+        server.write_all(b"S").unwrap();
+        client.read_exact(&mut [0; 1]).unwrap();
+        (client, server)
+    };
+    for portion in [1, 3, 8] {
+        let own = hello(Some(b"api.example.com"), &[], 16_384);
+        let (mut client, mut server) = begin(portion);
+        client.write_all(&own).unwrap();
+        let mut heard = vec![0; own.len()];
+        server.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, own);
+        let (mut client, mut server) = begin(portion);
+        let started = Instant::now();
+        client
+            .write_all(&hello(Some(b"evil.example.org"), &[], 16_384))
+            .unwrap();
+        assert_reset(&mut client);
+        assert!(started.elapsed() < Duration::from_millis(100));
+        assert_reset(&mut server);
+        // Without TLS, after a no.
+        let startup = b"\0\0\0\x0c\0\x03\0\0user";
+        let (mut client, mut server) = begin(portion);
+        client.write_all(startup).unwrap();
+        server.read_exact(&mut [0; 12]).unwrap();
+    }
+    // A message that only begins alike does not wait for ever.
+    let mut client = world.connect_name("api.example.com", 443);
+    client.write_all(b"\0\0").unwrap();
+    let mut server = accept(&listener);
+    server.read_exact(&mut [0; 2]).unwrap();
+}
+
+#[test]
 fn nothing_is_looked_at_behind_an_ordinary_server_hello() {
     let (world, listener) = world(Setup::allow(&["api.example.com"]));
     let own = hello(Some(b"api.example.com"), &[], 16_384);
