@@ -325,3 +325,89 @@ fn a_flood_of_destinations_stays_within_bounds_and_leaves_others_alone() {
     let written = std::fs::metadata(&place.audit).unwrap().len();
     assert!(written < 32 << 20, "the log has {written} bytes");
 }
+
+fn quic(host: impl ToString, server_name: &str, bytes: &str, protocols: &str) -> Vec<String> {
+    words(&[
+        "quic",
+        &host.to_string(),
+        "443",
+        server_name,
+        bytes,
+        protocols,
+    ])
+}
+
+#[test]
+fn quic_reaches_the_name_that_a_rule_allows_and_no_other_behind_its_address() {
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
+    let place = Place::new(&world, "quic");
+    let good = [
+        quic("allowed.example", "allowed.example", "1000000", "0"),
+        // A hello of three datagrams.
+        quic("allowed.example", "allowed.example", "1000", "120"),
+    ];
+    // The server has a certificate for every name: only the gateway can tell them apart.
+    let bad = [
+        quic("allowed.example", "denied.example", "1000", "0"),
+        quic("allowed.example", "denied.example", "1000", "120"),
+    ];
+    for line in good.iter().chain(&bad) {
+        let control = world.probe(line);
+        assert!(control.ok, "the control {line:?} must work: {control:?}");
+        assert_eq!(control.detail["server_name"], line[3].as_str());
+        assert_eq!(control.detail["same"], true);
+    }
+    world.forget();
+    let flags = [
+        "--network",
+        "allowlist",
+        "--allow",
+        "allowed.example:443/udp",
+    ];
+    let (records, _) = place.probes(&flags, &bad);
+    for record in &records {
+        assert!(!record.ok, "{record:?}");
+    }
+    assert!(world.seen().is_empty(), "{:?}", world.seen());
+    let briefs = place.briefs();
+    let mismatches = briefs
+        .iter()
+        .filter(|line| line.contains("deny quic_name_mismatch"))
+        .count();
+    assert!(mismatches >= 2, "{briefs:#?}");
+
+    place.forget_events();
+    let (records, _) = place.probes(&flags, &good);
+    for record in &records {
+        record.assert_ok();
+        assert_eq!(
+            record.detail["server_name"], "allowed.example",
+            "{record:?}"
+        );
+        assert_eq!(record.detail["same"], true, "{record:?}");
+    }
+    let denied = |line: &String| line.contains(" deny ");
+    assert!(!place.briefs().iter().any(denied), "{:#?}", place.briefs());
+
+    // `raw` lifts the check, and mode internet has none to begin with, except for names that a rule denies.
+    place.forget_events();
+    let raw = [
+        "--network",
+        "allowlist",
+        "--allow",
+        "allowed.example:443/udp/raw",
+    ];
+    let (records, _) = place.probes(&raw, &bad[..1]);
+    records[0].assert_ok();
+    let (records, _) = place.probes(&["--network", "internet"], &bad[..1]);
+    records[0].assert_ok();
+    world.forget();
+    let deny = ["--network", "internet", "--deny", "denied.example"];
+    let (records, _) = place.probes(&deny, &bad);
+    for record in &records {
+        assert!(!record.ok, "{record:?}");
+    }
+    assert!(world.seen().is_empty(), "{:?}", world.seen());
+}

@@ -4,6 +4,7 @@
 //! are what counts. A missing peer is a printed line, never a silent gap. It must not judge by absolute numbers.
 
 mod connections;
+mod datagrams;
 mod measure;
 mod memory;
 mod startup;
@@ -41,6 +42,10 @@ const BENCHES: &[Bench] = &[
     Bench {
         name: "tcp",
         run: stream::run,
+    },
+    Bench {
+        name: "udp",
+        run: datagrams::run,
     },
     Bench {
         name: "connections",

@@ -49,7 +49,7 @@ pub(super) fn inside(setting: &Setting, peers: &Peers) -> Result<()> {
     let own = std::env::current_exe().context("cannot find this program")?;
     let own = own.to_str().context("this program's path is not UTF-8")?;
     let target = address.to_string();
-    let ways = peers.ways(setting, &target);
+    let ways = peers.ways(setting, &[&target]);
     let (mut times, mut rates) = (vec![Vec::new(); ways.len()], vec![Vec::new(); ways.len()]);
     for round in 0..=setting.rounds {
         for (place, (name, way)) in ways.iter().enumerate() {
@@ -96,7 +96,7 @@ pub(super) fn inside(setting: &Setting, peers: &Peers) -> Result<()> {
         rate >= BAR_RATE,
     );
 
-    let way = peers.ways(setting, NAME).swap_remove(0).1;
+    let way = peers.ways(setting, &[NAME]).swap_remove(0).1;
     let mut answers = Vec::new();
     for _ in 0..setting.rounds {
         let [time, _] = numbers(&printed(&mut along(&way, &[own, CLIENT, "ask", NAME]))?)?;

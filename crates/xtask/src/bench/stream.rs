@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Port of the server.
-const PORT: u16 = 5201;
+pub(super) const PORT: u16 = 5201;
 /// Length of one measured stream, in seconds.
 const SECONDS: &str = "2";
 /// A stream takes seconds: more rounds than this say nothing new.
@@ -30,7 +30,7 @@ pub(super) fn inside(setting: &Setting, peers: &Peers) -> Result<()> {
         ("out of the sandbox", &[][..]),
         ("into the sandbox", &["--reverse"][..]),
     ] {
-        let ways = peers.ways(setting, &format!("{SERVER}:{PORT}"));
+        let ways = peers.ways(setting, &[&format!("{SERVER}:{PORT}")]);
         let mut contestants: Vec<_> = ways
             .iter()
             .map(|(name, way)| Contestant::new(*name, || gigabits(way, flags)))
@@ -61,8 +61,17 @@ pub(super) fn inside(setting: &Setting, peers: &Peers) -> Result<()> {
     Ok(())
 }
 
-/// One stream: a fresh server, then the client.
+/// One stream.
 fn gigabits(way: &Command, flags: &[&str]) -> Result<f64> {
+    let report = iperf3(way, flags)?;
+    let bits = report
+        .pointer("/end/sum_received/bits_per_second")
+        .and_then(serde_json::Value::as_f64);
+    Ok(bits.context("iperf3's report has no sum")? / 1e9)
+}
+
+/// The report of the client of a fresh server.
+pub(super) fn iperf3(way: &Command, flags: &[&str]) -> Result<serde_json::Value> {
     let port = PORT.to_string();
     let mut server = Command::new("iperf3")
         .args(["--server", "--one-off", "--port", &port])
@@ -77,12 +86,7 @@ fn gigabits(way: &Command, flags: &[&str]) -> Result<f64> {
     let outcome = wait_until("the server", listening).and_then(|()| printed(&mut command));
     let _ = server.kill();
     server.wait().context("cannot wait for the server")?;
-    let report: serde_json::Value =
-        serde_json::from_slice(&outcome?).context("cannot read iperf3's report")?;
-    let bits = report
-        .pointer("/end/sum_received/bits_per_second")
-        .and_then(serde_json::Value::as_f64);
-    Ok(bits.context("iperf3's report has no sum")? / 1e9)
+    serde_json::from_slice(&outcome?).context("cannot read iperf3's report")
 }
 
 /// True when something listens on the port in this namespace (state 0A in `/proc/net/tcp`, see proc_net_tcp(5)).

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{Setting, connections, stream};
+use super::{Setting, connections, datagrams, stream};
 use crate::process;
 
 /// Address of the server (RFC 5737, TEST-NET-3).
@@ -37,6 +37,11 @@ const PARTS: &[Part] = &[
         name: "tcp",
         tools: &["iperf3"],
         run: stream::inside,
+    },
+    Part {
+        name: "udp",
+        tools: &["iperf3"],
+        run: datagrams::inside,
     },
     Part {
         name: "connections",
@@ -145,9 +150,9 @@ impl Peers {
     }
 
     /// Ways to the server by name of contestant, as the beginning of a command line. The first is rcc's, in allowlist mode.
-    pub(super) fn ways(&self, setting: &Setting, rule: &str) -> Vec<(&'static str, Command)> {
+    pub(super) fn ways(&self, setting: &Setting, rules: &[&str]) -> Vec<(&'static str, Command)> {
         let mut ways = vec![
-            ("rcc run, allowlist", through_rcc(setting, rule)),
+            ("rcc run, allowlist", through_rcc(setting, rules)),
             ("host loopback", Command::new("env")),
         ];
         if self.pasta {
@@ -199,18 +204,15 @@ pub(super) fn printed(command: &mut Command) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-fn through_rcc(setting: &Setting, rule: &str) -> Command {
+fn through_rcc(setting: &Setting, rules: &[&str]) -> Command {
     let own = std::env::current_exe().unwrap_or_default();
-    setting.rcc(&[
-        "--ro",
-        &own.display().to_string(),
-        "--network",
-        "allowlist",
-        "--allow",
-        rule,
-        "run",
-        "--",
-    ])
+    let mut command = setting.rcc(&["--network", "allowlist", "--ro"]);
+    command.arg(own);
+    for rule in rules {
+        command.args(["--allow", rule]);
+    }
+    command.args(["run", "--"]);
+    command
 }
 
 /// An own address for the inside: by default pasta gives it the host's, and the server's would be local.

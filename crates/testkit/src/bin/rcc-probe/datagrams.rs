@@ -43,7 +43,7 @@ pub(crate) const PROBES: &[Probe] = &[
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-fn peer(arguments: &Arguments, first: usize) -> Result<SocketAddr, Refusal> {
+pub(crate) fn peer(arguments: &Arguments, first: usize) -> Result<SocketAddr, Refusal> {
     (arguments.text(first)?, arguments.number::<u16>(first + 1)?)
         .to_socket_addrs()?
         .next()

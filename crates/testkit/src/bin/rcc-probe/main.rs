@@ -18,6 +18,7 @@ mod net;
 mod posture;
 mod privileges;
 mod process;
+mod quic;
 mod sockets;
 mod staging;
 mod sweep;
@@ -90,6 +91,7 @@ fn tables() -> impl Iterator<Item = &'static Probe> {
         posture::PROBES,
         privileges::PROBES,
         process::PROBES,
+        quic::PROBES,
         sockets::PROBES,
         staging::PROBES,
         sweep::PROBES,

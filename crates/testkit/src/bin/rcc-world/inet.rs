@@ -58,6 +58,13 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     serve_tcp(HALF_PORT, &counters, &listeners, streams::half)?;
     serve_tcp(RESET_PORT, &counters, &listeners, streams::reset)?;
     serve_udp_services(&counters, &listeners)?;
+    let quic = [
+        ALLOWED_V4.into(),
+        ALLOWED_V6.into(),
+        DENIED_V4.into(),
+        DENIED_V6.into(),
+    ];
+    crate::quic::serve(&quic, HTTPS_PORT, &server.authority, &counters)?;
     strange_dns::serve(STRANGE_RESOLVER_V4, &counters, &listeners)?;
     let _dnsmasq = services::start_dnsmasq(directory, &setup)?;
     let _sshd = services::start_sshd(directory, &setup)?;

@@ -20,6 +20,7 @@ mod job;
 mod messages;
 mod network;
 mod processes;
+mod quic;
 mod registry;
 mod services;
 mod sockets;

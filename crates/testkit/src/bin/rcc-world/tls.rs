@@ -99,6 +99,27 @@ impl Authority {
     }
 }
 
+impl Authority {
+    /// The server side of QUIC at an address; there is no version of TLS but 1.3 (RFC 9001 section 4.2).
+    pub(crate) fn quic(
+        self: &Arc<Self>,
+        local: IpAddr,
+    ) -> Result<quinn::crypto::rustls::QuicServerConfig, Failure> {
+        let resolver = Arc::new(Resolver {
+            authority: Arc::clone(self),
+            local,
+        });
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        // The first that the probe offers.
+        config.alpn_protocols = vec![b"a-protocol-with-number-000000".to_vec()];
+        Ok(config.try_into()?)
+    }
+}
+
 /// A TLS connection on a counted stream.
 pub(crate) type TlsStream = StreamOwned<ServerConnection, Counted>;
 
