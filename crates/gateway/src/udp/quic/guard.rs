@@ -195,7 +195,9 @@ impl Guard {
             && let Some(packet) = keys.open(initial)
         {
             if self.connections.len() >= CONNECTIONS {
-                let oldest = self.connections.remove(0);
+                // One whose hello is incomplete has datagrams held, which nobody would judge any more.
+                let judged = self.connections.iter().position(|it| !it.is_open());
+                let oldest = self.connections.remove(judged.ok_or_else(too_many)?);
                 self.forget(oldest.stream.length());
             }
             self.keep(size_of::<Connection>())?;

@@ -369,3 +369,29 @@ fn spoilt_datagrams_never_panic() {
         Gate::new().judge(&initial(&[7; 8], 0, &frames));
     }
 }
+
+#[test]
+fn more_connections_than_are_remembered_free_no_datagram_of_an_unjudged_one() {
+    let other = hello("bad.example", 0);
+    let (start, _) = other.split_at(other.len() - 1);
+    let mut gate = Gate::new();
+    assert_eq!(
+        gate.judge(&initial(&[7; 8], 0, &crypto_frame(0, start))),
+        "stop"
+    );
+    let good = crypto_frame(0, &hello("good.example", 0));
+    for number in 0..u8::try_from(HELD_DATAGRAMS).unwrap() - 1 {
+        assert_eq!(
+            gate.judge(&initial(&[number; 9], 0, &good)),
+            "stop",
+            "{number}"
+        );
+    }
+    // Full of connections that are open: none of them makes room.
+    let mut gate = Gate::new();
+    for number in 0..u8::try_from(CONNECTIONS).unwrap() {
+        let frames = crypto_frame(0, start);
+        assert_eq!(gate.judge(&initial(&[number; 8], 0, &frames)), "stop");
+    }
+    assert_eq!(gate.judge(&initial(&[99; 8], 0, &good)), "limit_quic");
+}
