@@ -144,3 +144,8 @@ pub fn control(line: &[u8]) {
     // What a gateway says to the command line, which a hostile one would forge.
     let _ = parse_response(line);
 }
+
+/// A datagram, and the frames of an Initial packet.
+pub fn quic(bytes: &[u8]) {
+    crate::udp::fuzz_quic(bytes);
+}

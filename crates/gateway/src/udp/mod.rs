@@ -28,6 +28,8 @@ mod upstream;
 use std::os::fd::OwnedFd;
 
 pub(crate) use flows::Flows;
+#[cfg(fuzzing)]
+pub(crate) use quic::fuzz as fuzz_quic;
 pub(crate) use serve::serve;
 
 /// The sockets towards the agent for everything but DNS.

@@ -20,3 +20,28 @@ mod wire;
 
 pub(super) use guard::{Guard, Passage, SeenConnections, Strictness};
 pub(super) use wire::begins_like_quic;
+
+/// For `fuzz/`: finds packets in a datagram, judges it, and reads the same bytes as what an opened packet holds.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    use crypto::{STREAM_LIMIT, Stream, parts};
+
+    let mut guard = Guard::new(&std::sync::Arc::default(), &std::sync::Arc::default());
+    let passage = guard.judge(bytes, Strictness::Strict, std::time::Instant::now(), |_| {
+        panic!("nobody sealed a hello with these keys")
+    });
+    assert!(!matches!(passage, Passage::Release(_)), "nothing was held");
+    let mut stream = Stream::default();
+    for part in parts(bytes).unwrap_or_default() {
+        let before = stream.from(0).to_vec();
+        if stream.add(part).is_err() {
+            break;
+        }
+        assert!(
+            stream.from(0).starts_with(&before),
+            "what was said has changed"
+        );
+        assert!(stream.length() <= STREAM_LIMIT);
+    }
+    let _ = crate::client_hello::parse_body(stream.from(0));
+}
