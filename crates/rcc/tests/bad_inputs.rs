@@ -489,3 +489,34 @@ fn questions() {
     );
     case("why-private", &["plan", "--why", "192.168.1.1:80"], nothing);
 }
+
+#[test]
+fn runs_that_are_not_there_and_rules_that_are_none() {
+    case("net-no-command", &["net"], nothing);
+    case("net-rules-no-run", &["net", "rules"], nothing);
+    case(
+        "net-allow-no-run",
+        &["net", "allow", "example.com"],
+        nothing,
+    );
+    case(
+        "net-allow-rule",
+        &["net", "allow", "https://example.com/\u{1b}[31m"],
+        nothing,
+    );
+    case(
+        "net-log-unknown",
+        &["net", "log", "--run", "../x\u{1b}]"],
+        nothing,
+    );
+    case("net-log-nothing", &["net", "log"], nothing);
+    case("net-test-form", &["net", "test", "example.com:0"], nothing);
+    case("net-ask-no-run", &["net", "ask", "--watch"], nothing);
+    case(
+        "net-allow-project-unapproved",
+        &["net", "allow", "--project", "example.com"],
+        |world| {
+            world.policy("version = 1\n[network]\nallow = [\"a.example.com\"]\n");
+        },
+    );
+}
