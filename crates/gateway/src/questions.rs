@@ -98,7 +98,7 @@ pub(crate) async fn ask(shared: &Shared, destination: &Destination) -> Result<As
 }
 
 /// The rule that allows exactly this destination, as text of a rule file and as what the log names.
-fn rule_for(destination: &Destination) -> Result<RuleText, Refusal> {
+pub(crate) fn rule_for(destination: &Destination) -> Result<RuleText, Refusal> {
     let rule = Rule::parse(&destination.rule_text(), Origin::file(ORIGIN, 0));
     // Canonical names and addresses always are rules.
     let odd = |_| Refusal::denied("ask_denied", "this host cannot be written as a rule");

@@ -307,6 +307,28 @@ fn a_question_waits_for_its_answer() {
         assert!(world.dns_queries().is_empty(), "{:?}", world.dns_queries());
         net(&place, &["allow", "allowed.example:7"]).assert_success();
         assert_eq!(inside.end(number), 0);
+        // Datagrams wait, too.
+        let number = inside.begin(
+            "timeout 20 bash -c 'exec 4<>/dev/udp/allowed.example/7 && echo hi >&4 && dd bs=64 count=1 status=none <&4 | grep -q hi'",
+        );
+        wait_until("a question about UDP", || {
+            net(&place, &["ask"])
+                .stdout_text()
+                .contains("allowed.example:7/udp")
+        });
+        net(&place, &["allow", "allowed.example:7/udp"]).assert_success();
+        assert_eq!(inside.end(number), 0);
+        // On a terminal, one after the other.
+        let mut terminal = place.rcc(["net", "ask", "--watch"]).spawn_terminal(24, 100);
+        terminal.wait_for_text("waiting for questions");
+        let number = inside.begin("timeout 20 bash -c 'exec 4<>/dev/tcp/www.allowed.example/7 && echo hi >&4 && read -t 15 -u 4 word'");
+        terminal.wait_for_text("www.allowed.example:7");
+        terminal.type_bytes(b"perhaps\n");
+        terminal.wait_for_text("y, r, p, n or never");
+        terminal.type_bytes(b"y\n");
+        assert_eq!(inside.end(number), 0);
+        terminal.type_bytes(b"\x03");
+        let _ = terminal.wait();
         // Silence is a refusal, and what can never be allowed is not asked.
         assert!(!inside.reaches("denied.example"));
         wait_until("the time-out in the log", || {

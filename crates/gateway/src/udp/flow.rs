@@ -72,6 +72,19 @@ pub(super) struct State {
     pub(super) guard: Option<Guard>,
     /// Something may have passed that was not held to the name.
     pub(super) is_unchecked: bool,
+    /// Where no rule decides, the user does; nothing passes before the answer.
+    pub(super) consent: Consent,
+}
+
+/// What the user has to say about a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Consent {
+    /// The rules decide.
+    NotNeeded,
+    /// There is no answer yet.
+    Awaited,
+    /// This flow is allowed, whatever else is not.
+    Given,
 }
 
 /// How far a flow has come.
@@ -83,7 +96,13 @@ pub(super) enum Way {
 }
 
 impl Flow {
-    pub(super) fn new(key: Key, destination: Destination, verdict: Verdict, kept: &Kept) -> Self {
+    pub(super) fn new(
+        key: Key,
+        destination: Destination,
+        verdict: Verdict,
+        consent: Consent,
+        kept: &Kept,
+    ) -> Self {
         let way = Way::Opening(Held::new(&kept.held));
         let is_guarded = destination.name().is_some() && verdict.checks == Checks::ByName;
         let guard = is_guarded.then(|| Guard::new(&kept.guarded, &kept.seen));
@@ -96,6 +115,7 @@ impl Flow {
                 way,
                 guard,
                 is_unchecked,
+                consent,
             }),
             traffic: Traffic::default(),
             born: Instant::now(),

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use rcc_spec::Protocol;
+use rcc_spec::{Protocol, Verdict};
 
 use super::agent_side::AgentSide;
-use super::flow::{Flow, Kept, Key, Way, is_held};
+use super::flow::{Consent, Flow, Kept, Key, Way, is_held};
 use super::packet::IcmpError;
 use crate::judge::{judge, judge_destination};
+use crate::questions;
 use crate::refusal::{Destination, Refusal};
 use crate::shared::Shared;
 
@@ -63,8 +64,13 @@ impl Flows {
             return Found::Known(Arc::clone(flow));
         }
         let (destination, verdict) = judge(shared, &shared.rules(), key.original, Protocol::Udp);
-        let verdict = match verdict {
-            Ok(verdict) => verdict,
+        let (verdict, consent) = match verdict {
+            Ok(verdict) => (verdict, Consent::NotNeeded),
+            // It is held to the name as strictly as a rule would hold it.
+            Err(refusal) if refusal.can_ask => match questions::rule_for(&destination) {
+                Ok(rule) => (Verdict::allow_by(rule), Consent::Awaited),
+                Err(refusal) => return Found::Refused(destination, refusal),
+            },
             Err(refusal) => return Found::Refused(destination, refusal),
         };
         if table.len() >= self.limit.load(Ordering::Relaxed) {
@@ -75,7 +81,7 @@ impl Flows {
                 flow.close();
             }
         }
-        let flow = Arc::new(Flow::new(key, destination, verdict, &self.kept));
+        let flow = Arc::new(Flow::new(key, destination, verdict, consent, &self.kept));
         table.insert(key, Arc::clone(&flow));
         Found::New(flow)
     }
@@ -119,7 +125,17 @@ impl Flows {
     /// Judges a flow again; tells whether it may go on.
     pub(super) fn rejudge_one(&self, shared: &Shared, flow: &Arc<Flow>) -> bool {
         let destination = &flow.destination;
-        let verdict = judge_destination(&shared.rules(), destination);
+        let verdict = match judge_destination(&shared.rules(), destination) {
+            Err(refusal) if refusal.can_ask => {
+                let state = flow.state();
+                match state.consent {
+                    Consent::NotNeeded => Err(refusal),
+                    // Its own verdict says what the answer would or did allow.
+                    Consent::Awaited | Consent::Given => Ok(state.verdict.clone()),
+                }
+            }
+            judged => judged,
+        };
         let upstream = match &flow.state().way {
             Way::Open(upstream) => Some(upstream.address.ip()),
             Way::Opening(_) => None,

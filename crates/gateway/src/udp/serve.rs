@@ -21,12 +21,13 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::agent_side::AgentSide;
-use super::flow::{Flow, Key, Relayed, State, Way, is_held};
+use super::flow::{Consent, Flow, Key, Relayed, State, Way, is_held};
 use super::flows::Found;
 use super::packet::IcmpError;
 use super::quic::{Passage, Strictness};
 use super::upstream::Upstream;
-use crate::judge::{Unopened, checked_addresses};
+use crate::judge::{Unopened, checked_addresses, judge_destination};
+use crate::questions::{self, Asked};
 use crate::refusal::{Kind, Refusal};
 use crate::server_name::{Carrier, check};
 use crate::shared::Shared;
@@ -219,13 +220,35 @@ fn send<'payload>(
     flow.sent(bytes);
 }
 
+/// Waits for the user's answer where one is needed. The datagrams wait with the flow.
+async fn consent(shared: &Arc<Shared>, flow: &Flow) -> Result<(), Unopened> {
+    while flow.state().consent == Consent::Awaited {
+        let consent = match questions::ask(shared, &flow.destination).await? {
+            Asked::Once(_) => Consent::Given,
+            Asked::Again => match judge_destination(&shared.rules(), &flow.destination) {
+                Ok(verdict) => {
+                    flow.state().verdict = verdict;
+                    Consent::NotNeeded
+                }
+                Err(refusal) if refusal.can_ask => Consent::Awaited,
+                Err(refusal) => return Err(refusal.into()),
+            },
+        };
+        flow.state().consent = consent;
+    }
+    Ok(())
+}
+
 /// The life of a flow.
 async fn run(relay: Arc<Relay>, flow: Arc<Flow>) {
     let shared = &relay.shared;
     let opened = tokio::select! {
         biased;
         () = flow.ended.notified() => return,
-        opened = open(shared, &flow) => opened,
+        opened = async {
+            consent(shared, &flow).await?;
+            open(shared, &flow).await
+        } => opened,
     };
     let upstream = match opened {
         Ok(upstream) => Arc::new(upstream),
