@@ -4,15 +4,40 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::time::Instant;
+use std::ops::Add;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Share of the entries that is thrown out when nothing has expired: one in this many.
 const EVICT_ONE_IN: usize = 8;
 
+/// A time on the clock that goes on while the machine sleeps (`CLOCK_BOOTTIME`, `clock_gettime(2)`): an answer is not good
+/// for longer because the lid was closed. `Instant` stands still meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(Duration);
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        let time = clock_gettime(ClockId::Boottime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
+        Self(Duration::new(seconds, nanoseconds))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time))
+    }
+}
+
 #[derive(Debug)]
 struct Entry<V> {
     value: V,
-    expires: Instant,
+    expires: Moment,
     weight: usize,
 }
 
@@ -34,20 +59,13 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         }
     }
 
-    pub(crate) fn get(&self, key: &K, now: Instant) -> Option<V> {
+    pub(crate) fn get(&self, key: &K, now: Moment) -> Option<V> {
         let entry = self.entries.get(key)?;
         (entry.expires > now).then(|| entry.value.clone())
     }
 
     /// Stores a value. One that weighs more than a sixteenth of the whole is not kept.
-    pub(crate) fn insert(
-        &mut self,
-        key: K,
-        value: V,
-        weight: usize,
-        expires: Instant,
-        now: Instant,
-    ) {
+    pub(crate) fn insert(&mut self, key: K, value: V, weight: usize, expires: Moment, now: Moment) {
         if weight > self.weight_limit / 16 || expires <= now {
             return;
         }
@@ -66,6 +84,12 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         );
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.weight = 0;
+    }
+
     fn remove(&mut self, key: &K) {
         if let Some(old) = self.entries.remove(key) {
             self.weight -= old.weight;
@@ -73,8 +97,8 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     }
 
     /// Drops what expired, or else what would expire first.
-    fn make_room(&mut self, now: Instant) {
-        let mut order: Vec<(Instant, K)> = self
+    fn make_room(&mut self, now: Moment) {
+        let mut order: Vec<(Moment, K)> = self
             .entries
             .iter()
             .map(|(key, entry)| (entry.expires, key.clone()))
@@ -93,11 +117,10 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn weight_is_bounded_and_the_oldest_goes_first() {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut cache = Cache::new(1600);
         for number in 0..1000_u64 {
             cache.insert(
@@ -116,8 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn the_clock_counts_sleep() {
+        // Neither clock can be made to jump here, but the one that counts sleep is never behind the one that does not.
+        let awake = clock_gettime(ClockId::Monotonic);
+        let now = Moment::now();
+        assert!(now.0.as_secs() >= u64::try_from(awake.tv_sec).unwrap());
+    }
+
+    #[test]
     fn entries_expire() {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut cache = Cache::new(1600);
         cache.insert(1, 1, 1, now + Duration::from_secs(5), now);
         assert_eq!(cache.get(&1, now + Duration::from_secs(4)), Some(1));

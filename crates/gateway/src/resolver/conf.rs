@@ -66,6 +66,16 @@ impl Upstream {
         }
     }
 
+    /// The files as they are now; none where one cannot be looked at, as for a moment while it is replaced.
+    pub(crate) fn files_seen(&self) -> Vec<Option<FileState>> {
+        let servers = match &self.servers {
+            Servers::File(path) => Some(path),
+            Servers::Fixed(_) => None,
+        };
+        let files = servers.into_iter().chain(&self.hosts);
+        files.map(|path| FileState::of(path)).collect()
+    }
+
     /// Reads the configuration as it is now.
     pub(crate) fn read(&self) -> io::Result<ResolverConf> {
         match &self.servers {
@@ -79,6 +89,28 @@ impl Upstream {
                 Ok(ResolverConf::parse(&String::from_utf8_lossy(&text)))
             }
         }
+    }
+}
+
+/// What tells one state of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileState {
+    device: u64,
+    inode: u64,
+    size: i64,
+    changed: (i64, i64),
+}
+
+impl FileState {
+    fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let data = std::fs::metadata(path).ok()?;
+        Some(Self {
+            device: data.dev(),
+            inode: data.ino(),
+            size: i64::try_from(data.size()).unwrap_or(i64::MAX),
+            changed: (data.ctime(), data.ctime_nsec()),
+        })
     }
 }
 

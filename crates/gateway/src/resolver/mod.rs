@@ -15,7 +15,7 @@ mod exchange;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcc_spec::HostName;
 use tokio::sync::watch;
@@ -24,9 +24,9 @@ use crate::dns::answer::Record;
 use crate::dns::name::WireName;
 use crate::dns::response::Response;
 use crate::dns::wire::{Rcode, RecordType};
-use cache::Cache;
-use conf::ResolverConf;
+use cache::{Cache, Moment};
 pub use conf::Upstream;
+use conf::{FileState, ResolverConf};
 pub(crate) use exchange::Failure;
 
 /// Bytes of records kept.
@@ -80,6 +80,10 @@ struct State {
     records: Cache<RecordKey, Arc<RecordAnswer>>,
     hosts: Cache<HostName, Arc<HostAnswer>>,
     pending: HashMap<RecordKey, Pending>,
+    /// The configuration files as they were last seen; other files mean another network, where nothing that is known need hold.
+    seen: Vec<Option<FileState>>,
+    /// Grows whenever what was known is forgotten: a look-up that began before does not enter its answer.
+    generation: u64,
     /// The last configuration that could be read: `resolv.conf` is sometimes absent for a moment while it is replaced.
     last_conf: Option<Arc<ResolverConf>>,
 }
@@ -101,6 +105,8 @@ impl Resolver {
                 records: Cache::new(RECORD_CACHE_BYTES),
                 hosts: Cache::new(HOST_CACHE_BYTES),
                 pending: HashMap::new(),
+                seen: Vec::new(),
+                generation: 0,
                 last_conf: None,
             }),
         }
@@ -111,9 +117,26 @@ impl Resolver {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state, without what was learned from servers that are no longer the host's: a VPN that came up knows other names.
+    fn current_state(&self) -> MutexGuard<'_, State> {
+        let seen = self.upstream.files_seen();
+        let mut state = self.state();
+        if state.seen != seen {
+            let is_first = state.seen.is_empty();
+            state.seen = seen;
+            if !is_first {
+                state.records.clear();
+                state.hosts.clear();
+                state.pending.clear();
+                state.generation += 1;
+            }
+        }
+        state
+    }
+
     /// The addresses of a host that are already known.
     pub(crate) fn cached_addresses(&self, name: &HostName) -> Option<Arc<HostAnswer>> {
-        self.state().hosts.get(name, Instant::now())
+        self.current_state().hosts.get(name, Moment::now())
     }
 
     /// Looks up the addresses of a host in both families, as the host itself would: `/etc/hosts` first.
@@ -121,17 +144,19 @@ impl Resolver {
         if let Some(known) = self.cached_addresses(name) {
             return known;
         }
+        let generation = self.state().generation;
         let (answer, time_to_live) = self.look_up_host(name).await;
         let answer = Arc::new(answer);
-        let now = Instant::now();
+        let now = Moment::now();
         let weight = name.as_str().len() + answer.addresses.len() * size_of::<IpAddr>() + 160;
-        self.state().hosts.insert(
-            name.clone(),
-            Arc::clone(&answer),
-            weight,
-            now + time_to_live,
-            now,
-        );
+        let mut state = self.state();
+        if state.generation == generation {
+            let expires = now + time_to_live;
+            state
+                .hosts
+                .insert(name.clone(), Arc::clone(&answer), weight, expires, now);
+        }
+        drop(state);
         answer
     }
 
@@ -196,8 +221,8 @@ impl Resolver {
     ) -> Arc<RecordAnswer> {
         let key = (name.to_lowercase(), kind);
         let mut pending = {
-            let mut state = self.state();
-            if let Some(known) = state.records.get(&key, Instant::now()) {
+            let mut state = self.current_state();
+            if let Some(known) = state.records.get(&key, Moment::now()) {
                 return known;
             }
             match state.pending.get(&key) {
@@ -225,6 +250,7 @@ impl Resolver {
         key: RecordKey,
         sender: watch::Sender<Option<Arc<RecordAnswer>>>,
     ) {
+        let generation = self.state().generation;
         let asked = match self.configuration() {
             Some(conf) => exchange::ask(&conf, &key.0, key.1).await,
             None => Err(Failure::Unreachable),
@@ -233,7 +259,7 @@ impl Resolver {
             Ok(response) => from_response(response, key.1),
             Err(failure) => no_records(failure),
         });
-        let now = Instant::now();
+        let now = Moment::now();
         let weight = answer
             .records
             .iter()
@@ -243,11 +269,13 @@ impl Resolver {
             + 160;
         {
             let mut state = self.state();
-            state.pending.remove(&key);
-            let expires = now + answer.time_to_live;
-            state
-                .records
-                .insert(key, Arc::clone(&answer), weight, expires, now);
+            if state.generation == generation {
+                state.pending.remove(&key);
+                let expires = now + answer.time_to_live;
+                state
+                    .records
+                    .insert(key, Arc::clone(&answer), weight, expires, now);
+            }
         }
         // Nobody may be waiting any more; the cache has it.
         let _ = sender.send(Some(answer));

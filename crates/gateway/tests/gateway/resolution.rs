@@ -213,3 +213,95 @@ fn forged_answers_are_ignored() {
     assert_eq!(crate::world::read_all(&mut stream).unwrap(), b"hello");
     assert_eq!(world.dialled(), ["203.0.113.7:443".parse().unwrap()]);
 }
+
+#[test]
+fn a_family_that_is_said_not_to_exist_does_not_hide_the_other() {
+    // Some resolvers answer NXDOMAIN for AAAA of a name that has an A.
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        loop {
+            let (length, source) = socket.recv_from(&mut buffer).unwrap();
+            let question_end = 12 + wire_name("api.example.com").len() + 4;
+            let asked = &buffer[..length.min(question_end)];
+            let is_v6 = asked[question_end - 3] == 28;
+            let mut message = asked[..2].to_vec();
+            let head: &[u8] = if is_v6 {
+                &[0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0]
+            } else {
+                &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]
+            };
+            message.extend_from_slice(head);
+            message.extend_from_slice(&asked[12..]);
+            if !is_v6 {
+                message.extend_from_slice(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x01\x2c\x00\x04");
+                message.extend_from_slice(&[203, 0, 113, 7]);
+            }
+            socket.send_to(&message, source).unwrap();
+        }
+    });
+    let mut setup = Setup::allow(&["api.example.com"]);
+    setup.upstream = Some(Upstream::servers(vec![address]));
+    let world = setup.start();
+    for kind in ["AAAA", "A", "AAAA"] {
+        let answer = world.ask("api.example.com", kind);
+        assert_eq!(
+            (answer.response_code(), answer.answers.len()),
+            (0, 1),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn aliases_in_a_circle_lead_nowhere_and_soon() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        loop {
+            let (_, source) = socket.recv_from(&mut buffer).unwrap();
+            let (one, other) = (wire_name("a.example.com"), wire_name("b.example.com"));
+            let mut message = buffer[..2].to_vec();
+            message.extend_from_slice(&[0x81, 0x80, 0, 1, 0, 2, 0, 0, 0, 0]);
+            message.extend_from_slice(&buffer[12..12 + one.len() + 4]);
+            for (owner, target) in [(&one, &other), (&other, &one)] {
+                message.extend_from_slice(owner);
+                message.extend_from_slice(b"\x00\x05\x00\x01\x00\x00\x01\x2c\x00");
+                message.push(u8::try_from(target.len()).unwrap());
+                message.extend_from_slice(target);
+            }
+            socket.send_to(&message, source).unwrap();
+        }
+    });
+    let mut setup = Setup::allow(&["a.example.com"]);
+    setup.upstream = Some(Upstream::servers(vec![address]));
+    let world = setup.start();
+    let started = Instant::now();
+    let answer = world.ask("a.example.com", "A");
+    // An answer without addresses, not a time-out.
+    assert_eq!((answer.response_code(), answer.answers.len()), (0, 0));
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn what_was_known_is_forgotten_when_the_hosts_files_change() {
+    let directory = Directory::new("changed");
+    let conf = directory.write("resolv.conf", "nameserver 127.0.0.1\n");
+    let hosts = directory.write("hosts", "203.0.113.7 first.example.com\n");
+    let mut setup = Setup::allow(&["*.example.com"]);
+    setup.upstream = Some(Upstream::files(&conf, &hosts));
+    let world = setup.start();
+    assert_eq!(world.ask("first.example.com", "A").answers.len(), 1);
+    // Replaced by another file under the same name, as resolvconf and VPNs do.
+    directory.write("new", "203.0.113.7 second.example.com\n");
+    std::fs::rename(directory.0.join("new"), &hosts).unwrap();
+    assert_eq!(world.ask("second.example.com", "A").answers.len(), 1);
+    assert!(world.ask("first.example.com", "A").answers.is_empty());
+    // Gone for a moment, and back.
+    std::fs::rename(&conf, directory.0.join("gone")).unwrap();
+    assert_eq!(world.ask("second.example.com", "A").answers.len(), 1);
+    std::fs::rename(directory.0.join("gone"), &conf).unwrap();
+    assert_eq!(world.ask("second.example.com", "A").answers.len(), 1);
+}
