@@ -286,7 +286,7 @@ fn a_question_waits_for_its_answer() {
         let place = Place::new(&world, "ask");
         place.file(
             "rcc.toml",
-            "version = 1\n[network]\nask = true\nask_timeout = 8\n",
+            "version = 1\n[network]\nask = true\nask_timeout = 6\n",
         );
         place.rcc(["trust", "--yes"]).output().assert_success();
         let mut inside = Inside::start(&place, &[]);

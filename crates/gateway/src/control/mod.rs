@@ -31,10 +31,11 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::gateway::GatewayControl;
-use crate::judge::{Unopened, checked_addresses};
+use crate::judge::Unopened;
+use crate::live::Live;
 use crate::refusal::{Destination, Host};
 use crate::shared::Shared;
-use crate::{describe, dial};
+use crate::way_out;
 use protocol::{PAGE, response_line};
 
 /// Clients at a time. One more is told so and closed.
@@ -184,7 +185,7 @@ async fn off_thread(work: impl FnOnce() -> Response + Send + 'static) -> Respons
 }
 
 /// Judges a destination and, if it is allowed, connects to it and closes the connection again.
-async fn test(shared: &Shared, host: &str, port: u16, protocol: Protocol) -> Response {
+async fn test(shared: &Arc<Shared>, host: &str, port: u16, protocol: Protocol) -> Response {
     let host = match host.parse::<IpAddr>() {
         Ok(address) => Host::Address(address),
         Err(_) => match HostName::parse(host) {
@@ -203,40 +204,41 @@ async fn test(shared: &Shared, host: &str, port: u16, protocol: Protocol) -> Res
         Host::Address(address) => rules.decide_address(*address, port, protocol),
     };
     let reached = match verdict.is_allow() {
-        true => Some(reach(shared, &destination, &verdict).await),
+        true => Some(reach(shared, &destination).await),
         false => None,
     };
     Response::Tested { verdict, reached }
 }
 
-async fn reach(shared: &Shared, destination: &Destination, verdict: &rcc_spec::Verdict) -> Reached {
-    let failed = |code: &str, reason: String, address| Reached {
-        address,
-        code: Some(code.to_owned()),
-        reason: Some(reason),
-    };
-    let passed = match checked_addresses(shared, destination, || verdict.clone()).await {
-        Ok(passed) => passed,
-        Err(Unopened { refusal, resolved }) => {
-            return failed(refusal.code, refusal.sentence, resolved);
-        }
-    };
-    let first = passed.first().map(|(address, _)| address.ip());
+async fn reach(shared: &Arc<Shared>, destination: &Destination) -> Reached {
     if destination.protocol == Protocol::Udp {
-        // Datagrams have no handshake: that there is an address is all that can be told.
+        // Datagrams have no handshake: there is nothing to try.
         return Reached {
-            address: first,
+            address: destination.address(),
             code: None,
             reason: None,
         };
     }
-    let ordered = dial::order(passed);
-    match dial::dial(&ordered, &*shared.transport, shared.limits.connect_time).await {
-        Ok(dialled) => Reached {
-            address: Some(dialled.address.ip()),
+    // As for a connection of the agent, new rules end it.
+    let live = Live::begin(shared, destination);
+    let opened = tokio::select! {
+        biased;
+        refusal = live.cut() => Err(refusal.into()),
+        opened = async {
+            live.admit().await?;
+            way_out::open(shared, destination, &live).await
+        } => opened,
+    };
+    match opened {
+        Ok(opened) => Reached {
+            address: opened.reached.first().map(|(address, _)| *address),
             code: None,
             reason: None,
         },
-        Err(error) => failed("connect_failed", describe(&error), first),
+        Err(Unopened { refusal, resolved }) => Reached {
+            address: resolved,
+            code: Some(refusal.code.to_owned()),
+            reason: Some(refusal.sentence),
+        },
     }
 }

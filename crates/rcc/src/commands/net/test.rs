@@ -74,7 +74,12 @@ pub(super) fn run(flags: &RunFlags, args: &NetTestArgs) -> Result<u8, CliError> 
 }
 
 /// Codes of a [`Reached`] that are the world's fault and no refusal.
-const WORLD: [&str; 5] = [
+const WORLD: [&str; 10] = [
+    "proxy_unreachable",
+    "proxy_refused",
+    "proxy_garbled",
+    "proxy_closed",
+    "proxy_timeout",
     "no_address",
     "no_such_name",
     "lookup_failed",
@@ -112,7 +117,7 @@ fn tell(
         }
         (None, _) => match protocol {
             Protocol::Tcp => format!("  tried:{address} accepts connections\n"),
-            Protocol::Udp => format!("  found:{address}; datagrams are not tried\n"),
+            Protocol::Udp => "  tried: nothing, because datagrams have no handshake\n".to_owned(),
         },
     }
 }
