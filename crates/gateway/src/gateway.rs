@@ -15,12 +15,14 @@ use rcc_spec::{NetworkPolicy, RuleSet};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::audit::{AuditLog, AuditSummary, Event, Outcome, Record};
 use crate::config::{GatewayConfig, Limits};
 use crate::keeper::{ChangeError, Changed, Keeper};
+use crate::live::too_many;
 use crate::publish::Published;
 use crate::refusal::RefusalCount;
 use crate::shared::{Shared, Sockets, take_apart};
@@ -38,6 +40,8 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 const FLOWS_SHARE: u64 = 8;
 /// Bytes of datagrams that may wait for the gateway; the kernel cuts it to `net.core.rmem_max` (`socket(7)`).
 const DATAGRAMS_BUFFER: usize = 4 << 20;
+/// Time that a connection waits for the room of another.
+const ROOM_TIME: Duration = Duration::from_secs(1);
 /// Pause after accept(2) failed for lack of memory or descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -374,6 +378,8 @@ fn register(sockets: Sockets) -> io::Result<Registered> {
         }
         None => None,
     };
+    // A burst of questions that is lost costs each of their programs seconds.
+    let _ = set_socket_recv_buffer_size(&sockets.dns, DATAGRAMS_BUFFER);
     Ok(Registered {
         tcp: TcpListener::from_std(listener)?,
         dns: udp_socket(sockets.dns)?,
@@ -409,19 +415,33 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, connections: Arc<Sem
             }
         };
         shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-            let mut record = Record::new(Event::Refuse, rcc_spec::Protocol::Tcp, Outcome::Deny);
-            record.reason = Some("limit_connections");
-            shared.audit.log(&record);
-            inband::reset(stream);
+        let permit = Arc::clone(&connections).try_acquire_owned().ok();
+        if permit.is_none() && !shared.live.cut_silent() {
+            turn_away(&shared, stream);
             continue;
-        };
-        let shared = Arc::clone(&shared);
+        }
+        let (shared, connections) = (Arc::clone(&shared), Arc::clone(&connections));
         tokio::spawn(async move {
+            let permit = match permit {
+                Some(permit) => permit,
+                // The connection that has to make room leaves as soon as its task runs.
+                None => match timeout(ROOM_TIME, connections.acquire_owned()).await {
+                    Ok(Ok(permit)) => permit,
+                    Ok(Err(_)) | Err(_) => return turn_away(&shared, stream),
+                },
+            };
             session::serve(&shared, stream).await;
             drop(permit);
         });
     }
+}
+
+/// Resets a connection for which there is no room.
+fn turn_away(shared: &Shared, stream: TcpStream) {
+    let mut record = Record::new(Event::Refuse, rcc_spec::Protocol::Tcp, Outcome::Deny);
+    record.reason = Some(too_many().code);
+    shared.audit.log(&record);
+    inband::reset(stream);
 }
 
 /// How many may be served at a time.

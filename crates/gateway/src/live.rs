@@ -13,8 +13,9 @@
 //!
 //! Must not read or write a connection's bytes, and must not wait between judging and registering.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -24,7 +25,11 @@ use tokio::sync::Notify;
 use crate::judge::judge_destination;
 use crate::questions::{Asked, ask};
 use crate::refusal::{Destination, Host, Refusal};
+use crate::relay::Traffic;
 use crate::shared::Shared;
+
+/// Numbers of connections that have left, kept at least before they are swept out.
+const SILENT_SLACK: usize = 64;
 
 /// Puts new rules in force and judges everything that lives by them. When this returns, what they forbid is cut.
 /// The result is the number of connections and UDP flows cut.
@@ -48,6 +53,8 @@ pub(crate) struct Registry {
 struct State {
     next: u64,
     entries: HashMap<u64, Arc<Entry>>,
+    /// Numbers of connections on which nothing may have been said yet, oldest first; some of them have left.
+    silent: VecDeque<u64>,
     /// Entries that are marked and still there.
     marked: usize,
 }
@@ -64,6 +71,8 @@ struct Entry {
 struct Progress {
     /// Addresses that the connection may have reached: one, or with a proxy in between each of the name's.
     connected: Vec<Connected>,
+    /// What was moved since it is connected.
+    traffic: Option<Arc<Traffic>>,
     /// Another host that the client named on this connection, where no rule held it to one.
     also: Option<HostName>,
     /// Its opening was not held to the name: no rule names the host, or the one that does is `raw`.
@@ -114,6 +123,29 @@ impl Registry {
         marked
     }
 
+    /// Cuts the connection that has been silent for longest, to make room: one on which neither side has said anything that went on,
+    /// whether it is idle or keeps a hello incomplete. Tells whether there was one.
+    pub(crate) fn cut_silent(&self) -> bool {
+        let mut state = self.state();
+        while let Some(number) = state.silent.pop_front() {
+            let Some(entry) = state.entries.get(&number) else {
+                continue;
+            };
+            let mut progress = entry.progress();
+            if progress.mark.is_some() || progress.has_spoken() {
+                continue;
+            }
+            progress.mark = Some(too_many());
+            if let Some(waker) = progress.waker.take() {
+                waker.wake();
+            }
+            drop(progress);
+            state.marked += 1;
+            return true;
+        }
+        false
+    }
+
     async fn wait_until_cut(&self) {
         loop {
             // Created before the look: a connection that leaves in between is not missed.
@@ -124,6 +156,22 @@ impl Registry {
             left.await;
         }
     }
+}
+
+impl Progress {
+    fn has_spoken(&self) -> bool {
+        self.traffic.as_ref().is_some_and(|traffic| {
+            traffic.sent.load(Ordering::Relaxed) + traffic.received.load(Ordering::Relaxed) > 0
+        })
+    }
+}
+
+/// The refusal of a connection that finds no room, or has to make some.
+pub(crate) fn too_many() -> Refusal {
+    Refusal::failed(
+        "limit_connections",
+        "this sandbox has too many connections at a time",
+    )
 }
 
 impl Entry {
@@ -181,6 +229,13 @@ impl<'shared> Live<'shared> {
             state.next += 1;
             let number = state.next;
             state.entries.insert(number, Arc::clone(&entry));
+            state.silent.push_back(number);
+            if state.silent.len() > 2 * state.entries.len() + SILENT_SLACK {
+                let State {
+                    silent, entries, ..
+                } = &mut *state;
+                silent.retain(|number| entries.contains_key(number));
+            }
             number
         };
         Self {
@@ -222,6 +277,11 @@ impl<'shared> Live<'shared> {
             .map(|(address, is_own)| Connected { address, is_own });
         self.entry.progress().connected = connected.collect();
         self.judge_now()
+    }
+
+    /// Notes where the bytes of the connection are counted.
+    pub(crate) fn counted_by(&self, traffic: &Arc<Traffic>) {
+        self.entry.progress().traffic = Some(Arc::clone(traffic));
     }
 
     /// Notes that the client named another host than the connection's own, which the rules allowed.

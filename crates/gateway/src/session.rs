@@ -27,7 +27,7 @@ use crate::dial;
 use crate::inspect::{Place, Refused, Way};
 use crate::judge::{Unopened, destination_of};
 use crate::live::Live;
-use crate::refusal::{Destination, Refusal};
+use crate::refusal::{Destination, Kind, Refusal};
 use crate::relay::{Ending, Traffic, relay};
 use crate::shared::Shared;
 use crate::watch::Watch;
@@ -75,7 +75,8 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
     let opened = tokio::select! {
         biased;
         refusal = live.cut() => Err(refusal.into()),
-        opened = open(shared, &destination, &live) => opened,
+        // In a box: what opening needs is not to be kept by every connection for its whole life.
+        opened = Box::pin(open(shared, &destination, &live)) => opened,
         // The client has reset the connection; nobody is there to be told.
         _ = agent.ready(Interest::ERROR) => return,
     };
@@ -87,7 +88,8 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
         }
     };
     let mut connection = Connection::begin(shared, &destination, address, &verdict);
-    let (watch, traffic) = (Watch::default(), &connection.traffic);
+    live.counted_by(&connection.traffic);
+    let (watch, traffic) = (Watch::default(), &*connection.traffic);
     let way = Way {
         shared,
         agent: &agent,
@@ -100,7 +102,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, agent: TcpStream) {
     let ending = tokio::select! {
         biased;
         refusal = live.cut() => Err(refusal),
-        ending = relay(&agent, &upstream, way.travel(), &watch, &shared.relay, traffic) => Ok(ending),
+        ending = relay(&agent, &upstream, Box::pin(way.travel()), &watch, &shared.relay, traffic) => Ok(ending),
     };
     match ending {
         Ok(Ending::Finished) => {}
@@ -209,7 +211,7 @@ struct Connection<'shared> {
     shared: &'shared Shared,
     record: Record,
     started: Instant,
-    traffic: Traffic,
+    traffic: Arc<Traffic>,
 }
 
 impl<'shared> Connection<'shared> {
@@ -231,16 +233,18 @@ impl<'shared> Connection<'shared> {
             shared,
             record,
             started: Instant::now(),
-            traffic: Traffic::default(),
+            traffic: Arc::default(),
         }
     }
 }
 
 impl Connection<'_> {
-    /// Notes that new rules ended the connection, and which one.
+    /// Notes what ended the connection: new rules, and which one, or that another one needs its room.
     fn cut_by(&mut self, refusal: Refusal) {
-        self.record.verdict = Outcome::Deny;
-        self.record.reason = Some("rules_changed");
+        (self.record.verdict, self.record.reason) = match refusal.kind {
+            Kind::Denied => (Outcome::Deny, Some("rules_changed")),
+            Kind::Failed => (Outcome::Fail, Some(refusal.code)),
+        };
         self.record.rule = refusal.rule;
     }
 }

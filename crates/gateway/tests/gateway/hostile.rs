@@ -1,6 +1,6 @@
 //! A hostile agent: floods, nonsense, and limits.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -73,8 +73,11 @@ fn connections_beyond_the_limit_are_reset_and_the_rest_is_served() {
     world.map("203.0.113.7:443", listener.local_addr().unwrap());
     let mut held = Vec::new();
     for _ in 0..3 {
-        let client = world.connect_name("peer.example.com", 443);
-        held.push((client, listener.accept().unwrap().0));
+        let mut client = world.connect_name("peer.example.com", 443);
+        let mut server = listener.accept().unwrap().0;
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        held.push((client, server));
     }
     for _ in 0..20 {
         assert_reset(&mut world.connect_name("peer.example.com", 443));
@@ -97,6 +100,47 @@ fn connections_beyond_the_limit_are_reset_and_the_rest_is_served() {
         .map(|line| line["repeated"].as_u64().unwrap_or(1))
         .sum();
     assert_eq!(refused, 20);
+}
+
+#[test]
+fn where_there_is_no_room_the_oldest_silent_connection_makes_it() {
+    let mut setup = Setup::allow(&["peer.example.com"]);
+    setup.limits.connections = 3;
+    let world = setup.start();
+    world.names.host("peer.example.com", &["203.0.113.7"]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    world.map("203.0.113.7:443", listener.local_addr().unwrap());
+    let mut talking = world.connect_name("peer.example.com", 443);
+    let mut server = listener.accept().unwrap().0;
+    talking.write_all(b"x").unwrap();
+    server.read_exact(&mut [0]).unwrap();
+    // One is idle, one keeps a hello incomplete.
+    let mut idle = world.connect_name("peer.example.com", 443);
+    let idle_server = listener.accept().unwrap().0;
+    let mut half = world.connect_name("peer.example.com", 443);
+    let half_server = listener.accept().unwrap().0;
+    half.write_all(&[22, 3, 1]).unwrap();
+    let mut kept = Vec::new();
+    for silent in [&mut idle, &mut half] {
+        let mut client = world.connect_name("peer.example.com", 443);
+        let mut served = listener.accept().unwrap().0;
+        assert_reset(silent);
+        client.write_all(b"y").unwrap();
+        served.read_exact(&mut [0]).unwrap();
+        talking.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        kept.push((client, served));
+    }
+    assert_reset(&mut world.connect_name("peer.example.com", 443));
+    drop((idle_server, half_server, kept));
+    let (_, log) = world.finish();
+    let cut = |event: &str| {
+        let is_one = |line: &&serde_json::Value| {
+            line["event"] == event && line["reason"] == "limit_connections"
+        };
+        log.iter().filter(is_one).count()
+    };
+    assert_eq!((cut("close"), cut("refuse")), (2, 1));
 }
 
 #[test]

@@ -112,7 +112,15 @@ impl Running {
     /// # Panics
     /// When the command ends, or ten seconds pass, before it does.
     pub fn wait_for_text(&self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        self.wait_for_text_within(text, Duration::from_secs(10));
+    }
+
+    /// As [`Running::wait_for_text`], for commands that take their time.
+    ///
+    /// # Panics
+    /// When the command ends, or this time passes, before it does.
+    pub fn wait_for_text_within(&self, text: &str, time: Duration) {
+        let deadline = Instant::now() + time;
         loop {
             let is_over = self.reader_is_done();
             let (stdout, stderr) = (self.stdout_so_far(), self.stderr_so_far());
