@@ -128,6 +128,7 @@ pub fn gather(question: Question<'_>) -> Result<HostFacts, HostError> {
         root_entries: root::entries(),
         sys_entries: root::sys_entries(),
         resolved,
+        cow_layer: None,
         seccomp_profile: None,
         landlock_abi: rcc_sys::landlock::abi(),
         kernel: root::kernel(),

@@ -1,10 +1,12 @@
 //! Reads the host: facts for planning, state directories, the trust store.
 //!
-//! Reads only, except in the modules that own a state directory. Nothing here starts a program, follows a symbolic
-//! link that the agent could have made, or walks a tree: every function looks at a fixed, short list of paths.
+//! Reads only, except in the modules that own a state directory, and in `cow`, which changes a project when its owner says
+//! so. Nothing here starts a program or follows a symbolic link that the agent could have made; only `cow` walks a tree,
+//! every other function looks at a fixed, short list of paths.
 #![forbid(unsafe_code)]
 
 mod addresses;
+pub mod cow;
 mod directories;
 pub mod doctor;
 mod etc;

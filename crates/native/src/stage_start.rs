@@ -172,9 +172,18 @@ fn map_identity(uid: u32, gid: u32) -> Result<(), NativeError> {
 
 /// An exec drops the capabilities of every user but root (`capabilities(7)`), and pid 1 still has to mount, to bring its
 /// loopback up and to empty its bounding set; ambient capabilities survive. They are over the new user namespace only.
+///
+/// An overlay acts on its layers with the rights of whoever mounted it, and needs those of a file's owner over modes: its
+/// own work directory has none. Of the host's files they reach the caller's own, no others are mapped.
 fn keep_capabilities_over_exec() -> Result<(), NativeError> {
     let step = "keep pid 1's capabilities";
-    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN | CapabilitySet::SETPCAP;
+    let needed = CapabilitySet::SYS_ADMIN
+        | CapabilitySet::NET_ADMIN
+        | CapabilitySet::SETPCAP
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::FOWNER
+        | CapabilitySet::CHOWN
+        | CapabilitySet::FSETID;
     let sets = CapabilitySets {
         effective: needed,
         permitted: needed,

@@ -35,6 +35,9 @@ const SCRATCH: &str = ".rcc";
 /// Size of the root file system itself: it holds directories, links and the small files of the plan.
 const ROOT_SIZE: &str = "8m";
 
+/// What is tried when a layer for changes is mounted; its failure has its own hint.
+pub(crate) const LAY_OVER: &str = "mount a layer for the agent's changes over";
+
 /// Builds the tree and moves this process into it.
 pub(crate) fn build(steps: &[MountStep]) -> Result<(), NativeError> {
     let root = memory_file_system("/", ROOT_SIZE, 0o755)?;
@@ -142,6 +145,12 @@ impl Tree {
                 let target = self.mount_point(relative(at), *kind)?;
                 self.bind(&source, &target, at, *kind, *access)
             }
+            MountStep::Overlay {
+                lower,
+                layer,
+                at,
+                identity,
+            } => self.overlay(lower, layer, at, *identity),
             MountStep::Etc { synthetic, absent } => self.etc(synthetic, absent),
             MountStep::Tmpfs {
                 at,
@@ -280,6 +289,75 @@ impl Tree {
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
         )
         .map_err(call("mount", "move_mount(2)", path.as_path()))
+    }
+
+    /// Mounts the layer over the directory. The kernel takes names, not descriptors (before Linux 6.13): what was
+    /// opened and checked is bound into the scratch directory, whose names nobody else can change.
+    fn overlay(
+        &self,
+        lower: &SafeBytes,
+        layer: &SafeBytes,
+        at_path: &SafeBytes,
+        identity: FileIdentity,
+    ) -> Result<(), NativeError> {
+        let source = open_source(lower, BindKind::Directory, Some(identity))?;
+        let changes = open_source(layer, BindKind::Directory, None)?;
+        let (below, above) = (
+            Path::new(SCRATCH).join("lower"),
+            Path::new(SCRATCH).join("layer"),
+        );
+        self.bind_alone(&source, &below, lower)?;
+        self.bind_alone(&changes, &above, layer)?;
+        let shown = at_path.as_path();
+        let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call(
+            "mount",
+            "fsopen(2)",
+            shown,
+        ))?;
+        let (below, above) = (
+            Path::new(BUILD_SITE).join(below),
+            Path::new(BUILD_SITE).join(above),
+        );
+        // No `volatile`: what the agent wrote survives a crash of the machine like any other file.
+        let options = [
+            ("lowerdir", below.clone()),
+            ("upperdir", above.join("upper")),
+            ("workdir", above.join("work")),
+            ("index", PathBuf::from("off")),
+            ("metacopy", PathBuf::from("off")),
+        ];
+        options
+            .iter()
+            .try_for_each(|(key, value)| fsconfig_set_string(&overlay, *key, value.as_path()))
+            .and_then(|()| fsconfig_set_flag(&overlay, "userxattr"))
+            .and_then(|()| fsconfig_create(&overlay))
+            .map_err(call(LAY_OVER, "fsconfig(2)", shown))?;
+        let mount = fsmount(
+            &overlay,
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
+        )
+        .map_err(call("mount", "fsmount(2)", shown))?;
+        // The overlay has its own references to both.
+        for path in [below, above] {
+            unmount(&path, UnmountFlags::DETACH).map_err(call("detach", "umount2(2)", &path))?;
+        }
+        let target = self.mount_point(relative(at_path), BindKind::Directory)?;
+        self.attach(&mount, &target, at_path)
+    }
+
+    /// Binds a directory without what is mounted below it to a new directory of the scratch mount.
+    fn bind_alone(&self, source: &OwnedFd, to: &Path, path: &SafeBytes) -> Result<(), NativeError> {
+        let mount = open_tree(
+            source,
+            "",
+            OpenTreeFlags::AT_EMPTY_PATH
+                | OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )
+        .map_err(call(LAY_OVER, "open_tree(2)", path.as_path()))?;
+        let target = self.directory(to, 0o700)?;
+        self.attach(&mount, &target, path)
     }
 
     /// Shows the host's `/etc` with some files replaced and others absent.

@@ -120,6 +120,8 @@ pub struct HostFacts {
     /// Existing `readonly`/`rw`/`hidden`/share_state paths of the policy after `~` expansion and canonicalisation:
     /// requested path -> (canonical path, kind). A requested path that does not exist is absent here.
     pub resolved: BTreeMap<PathBuf, (PathBuf, EntryKind)>,
+    /// Directory with `upper` and `work` for a copy-on-write run: private, outside every grant.
+    pub cow_layer: Option<PathBuf>,
     /// Text of the user's own seccomp profile, when the policy names one and the file exists.
     pub seccomp_profile: Option<String>,
     /// Landlock ABI of the running kernel, 0 when it is missing or switched off (`landlock_create_ruleset(2)`).

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use rcc_spec::{AgentPreset, PathSpec, Policy, Sourced};
+use rcc_spec::{AgentPreset, FilesMode, PathSpec, Policy, Sourced};
 
 use crate::SafeBytes;
 use crate::etc::etc;
@@ -80,6 +80,7 @@ struct Grants {
     at: PathBuf,
     kind: BindKind,
     access: Access,
+    /// The project's; no other grant has one.
     identity: Option<FileIdentity>,
 }
 
@@ -106,12 +107,21 @@ pub(crate) fn files(
     mounts.push(symlink("/var/run", "/run"));
     devices(&mut mounts);
     kernel(facts, &mut mounts);
-    mounts.extend(grants.iter().map(|grant| MountStep::Bind {
-        from: grant.from.clone().into(),
-        at: grant.at.clone().into(),
-        kind: grant.kind,
-        access: grant.access,
-        identity: grant.identity,
+    let layer = layer(policy, facts)?;
+    mounts.extend(grants.iter().map(|grant| match (layer, grant.identity) {
+        (Some(layer), Some(identity)) => MountStep::Overlay {
+            lower: grant.from.clone().into(),
+            layer: layer.into(),
+            at: grant.at.clone().into(),
+            identity,
+        },
+        _ => MountStep::Bind {
+            from: grant.from.clone().into(),
+            at: grant.at.clone().into(),
+            kind: grant.kind,
+            access: grant.access,
+            identity: grant.identity,
+        },
     }));
     let read_only = grants
         .iter()
@@ -147,6 +157,18 @@ pub(crate) fn files(
         landlock: landlock(&grants),
         visible,
     })
+}
+
+/// The layer that changes of the project go to; none where they go to the project itself.
+fn layer<'a>(policy: &Policy, facts: &'a HostFacts) -> Result<Option<&'a Path>, PlanError> {
+    match policy.files.mode.value {
+        FilesMode::Direct => Ok(None),
+        FilesMode::Cow => facts
+            .cow_layer
+            .as_deref()
+            .map(Some)
+            .ok_or(PlanError::NoLayer),
+    }
 }
 
 fn directory(at: &str, mode: u32) -> MountStep {

@@ -77,6 +77,18 @@ pub enum MountStep {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         identity: Option<FileIdentity>,
     },
+    /// Shows a directory of the host with a writable layer over it: it stays as it is, changes go to the layer.
+    Overlay {
+        /// Canonical path of the directory; a symbolic link anywhere in it is an error, and it is shown without what is
+        /// mounted below it.
+        lower: SafeBytes,
+        /// Directory with the layer: `upper` for the changes, `work` for the kernel.
+        layer: SafeBytes,
+        /// Where.
+        at: SafeBytes,
+        /// The directory must still be this very one.
+        identity: FileIdentity,
+    },
     /// Mounts the host's `/etc` read-only with some files replaced and others absent (a read-only overlay).
     Etc {
         /// Replaced or added files: path relative to `/etc`, content.
@@ -256,6 +268,9 @@ pub enum PlanError {
         #[source]
         source: ProfileError,
     },
+    /// A copy-on-write run without a layer.
+    #[error("no layer was made for a copy-on-write run")]
+    NoLayer,
     /// The command is empty.
     #[error("no command was given")]
     NoCommand,

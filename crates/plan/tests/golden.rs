@@ -100,6 +100,7 @@ fn facts() -> HostFacts {
             (path("/srv/pipe"), (path("/srv/pipe"), EntryKind::Other)),
             (path("/var/lib/x"), (path("/run/x"), EntryKind::Directory)),
         ]),
+        cow_layer: None,
         seccomp_profile: Some(r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["execve","read"],"action":"SCMP_ACT_ALLOW"}]}"#.to_owned()),
         landlock_abi: 6,
         kernel: (6, 12),
@@ -308,6 +309,7 @@ fn an_own_profile_is_taken_from_outside_the_project_only() {
     let allowed = ["execve", "read"].map(str::to_owned).into();
     assert_eq!(made.hardening.seccomp, SeccompProfile::Own { allowed });
     let absent = HostFacts {
+        cow_layer: None,
         seccomp_profile: None,
         ..facts()
     };

@@ -48,6 +48,10 @@ pub(crate) enum Command {
     Agent(AgentArgs),
     /// Show what a run would do, or why a connection is allowed or refused
     Plan(PlanArgs),
+    /// Show what copy-on-write runs changed
+    Diff(DiffArgs),
+    /// Throw away what a copy-on-write run changed
+    Discard(DiscardArgs),
     /// Tell what works on this host, what is missing, and the fix
     Doctor(DoctorArgs),
     /// Approve, list or revoke the policies of projects
@@ -106,6 +110,12 @@ pub(crate) struct RunFlags {
     /// Pass a variable of the caller, or set one
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<OsString>,
+    /// Keep the agent's changes to the project in a layer of their own, until rcc apply or rcc discard
+    #[arg(long)]
+    pub(crate) cow: bool,
+    /// Like --cow, starting with the changes of an earlier run, which become this run's
+    #[arg(long = "continue", value_name = "RUN")]
+    pub(crate) resume: Option<String>,
     /// Use DIR as the project instead of searching upwards from here
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) project: Option<PathBuf>,
@@ -202,6 +212,47 @@ pub(crate) struct PlanArgs {
     /// Command and its arguments (default: the shell)
     #[arg(trailing_var_arg = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Which copy-on-write run is meant, and which part of its changes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ChangesChoice {
+    /// The run's id or its beginning (default: the only one of this project that has changes)
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+    /// Use DIR as the project instead of searching upwards from here
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) project: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    #[command(flatten)]
+    pub(crate) choice: ChangesChoice,
+    /// List the runs that have changes
+    #[arg(long, conflicts_with_all = ["stat", "name_status", "run", "words"])]
+    pub(crate) list: bool,
+    /// Print a line for each file with how much it changed
+    #[arg(long, conflicts_with = "name_status")]
+    pub(crate) stat: bool,
+    /// Print a letter and a name for each file: A added, M modified, D removed, T another type, X never applied
+    #[arg(long)]
+    pub(crate) name_status: bool,
+    /// Print JSON, one object a line
+    #[arg(long, conflicts_with = "stat")]
+    pub(crate) json: bool,
+    /// A run's id, then paths in the project; only what is at or below them
+    #[arg(value_name = "RUN|PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) words: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiscardArgs {
+    #[command(flatten)]
+    pub(crate) choice: ChangesChoice,
+    /// The run's id
+    #[arg(value_name = "RUN", conflicts_with = "run")]
+    pub(crate) id: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -420,6 +471,8 @@ impl RunFlags {
         self.rw.extend(later.rw);
         self.hide.extend(later.hide);
         self.env.extend(later.env);
+        self.cow |= later.cow;
+        self.resume = later.resume.or(self.resume);
         self.project = later.project.or(self.project);
         self.share_state |= later.share_state;
         self.shell |= later.shell;

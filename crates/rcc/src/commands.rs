@@ -2,6 +2,8 @@
 
 pub(crate) mod agent;
 pub(crate) mod completions;
+pub(crate) mod diff;
+pub(crate) mod discard;
 pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod man;

@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod context;
 mod control;
+mod cow;
 #[cfg(test)]
 mod documentation;
 mod error;
@@ -68,6 +69,8 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             args.flags = flags.join(args.flags);
             commands::plan::run(args)
         }
+        Some(Command::Diff(args)) => commands::diff::run(&args),
+        Some(Command::Discard(args)) => commands::discard::run(&args),
         Some(Command::Doctor(args)) => commands::doctor::run(&args),
         Some(Command::Trust(args)) => commands::trust::run(args),
         Some(Command::Net(args)) => commands::net::run(flags, args),

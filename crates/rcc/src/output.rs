@@ -61,6 +61,14 @@ impl Style {
         self.paint("1", text)
     }
 
+    pub(crate) fn added(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    pub(crate) fn removed(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
     pub(crate) fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rcc_host::cow::{CowError, Layer, remove_tree};
 use rcc_host::{DirectoryError, FileError, open_private, replace};
 use rcc_plan::SafeBytes;
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
@@ -174,6 +175,11 @@ impl Record {
         self.write()
     }
 
+    /// Makes the layer of a copy-on-write run.
+    pub(crate) fn make_layer(&self, project: &rcc_host::Project) -> Result<Layer, CowError> {
+        Layer::create(self.directory.as_fd(), &self.path, project)
+    }
+
     /// Writes `run.json`.
     fn write(&self) -> Result<(), RecordError> {
         let json =
@@ -196,8 +202,9 @@ impl Record {
 
     /// Ends the record of a run that failed: kept when something was logged, removed when nothing was.
     pub(crate) fn fail(self, exit_code: u8) -> Result<(), RecordError> {
-        let logged = rustix::fs::statat(&self.directory, AUDIT, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|status| status.st_size > 0);
+        let logged = holds_changes(&self.path)
+            || rustix::fs::statat(&self.directory, AUDIT, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|status| status.st_size > 0);
         if logged {
             return self.finish(exit_code);
         }
@@ -207,9 +214,27 @@ impl Record {
 
     /// Removes the record of a run that never started.
     pub(crate) fn discard(self) {
+        if holds_changes(&self.path) {
+            return;
+        }
         // Nothing was run; a leftover is pruned like any other.
-        let _ = std::fs::remove_dir_all(&self.path);
+        let _ = remove(&self.path);
     }
+}
+
+/// Whether a record holds what an agent changed and nobody has decided about yet.
+fn holds_changes(record: &Path) -> bool {
+    match Layer::open(record) {
+        Ok(Some(layer)) => !layer.base().settled && !is_empty(&layer),
+        Ok(None) => false,
+        // What cannot be read is not thrown away.
+        Err(_) => true,
+    }
+}
+
+fn is_empty(layer: &Layer) -> bool {
+    let upper = std::fs::read_dir(layer.path().join("upper"));
+    upper.is_ok_and(|mut names| names.next().is_none())
 }
 
 /// Removes ended runs, oldest first, until the number kept is reached.
@@ -245,17 +270,27 @@ fn prune(runs: &Path) -> Result<(), RecordError> {
         .collect();
     dated.sort();
     let surplus = dated.len().saturating_sub(KEPT);
-    for (_, path) in dated.into_iter().take(surplus) {
+    let decided = dated.into_iter().filter(|(_, path)| !holds_changes(path));
+    for (_, path) in decided.take(surplus) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let Ok(directory) = rustix::fs::openat(CWD, &path, flags, Mode::empty()) else {
             continue;
         };
         // A run that still lasts holds the lock and is left alone.
         if rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            std::fs::remove_dir_all(&path).map_err(fail)?;
+            remove(&path).map_err(fail)?;
         }
     }
     Ok(())
+}
+
+/// Removes a record with everything in it: an agent filled the layer.
+fn remove(record: &Path) -> std::io::Result<()> {
+    let (Some(parent), Some(name)) = (record.parent(), record.file_name()) else {
+        return Ok(());
+    };
+    let parent = File::open(parent)?;
+    remove_tree(parent.as_fd(), &name.to_string_lossy()).map_err(std::io::Error::other)
 }
 
 /// The project's name as far as an id may hold it: `[a-z0-9-]`, at most 27 bytes.

@@ -167,6 +167,9 @@ fn files(plan: &Plan) -> String {
                     rcc_spec::ByteSize::from_bytes(*size_bytes)
                 ),
             ),
+            MountStep::Overlay { at, layer, .. } => {
+                ("copy      ", format!("{at}  (changes go to {layer})"))
+            }
             MountStep::Hide { at } => ("hidden    ", at.to_string()),
             MountStep::Freeze { at } => ("read-only ", at.to_string()),
             MountStep::Etc { synthetic, absent } => (

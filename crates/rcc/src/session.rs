@@ -15,11 +15,12 @@ use rcc_host::{
     ImportError, Project, Question, agent_home, discover, expand_home, gather, read_text,
 };
 use rcc_plan::{HostFacts, PROFILE_LIMIT_BYTES, Plan, PlanError, Request, Streams, plan};
-use rcc_spec::{AgentPreset, Policy, SeccompChoice};
+use rcc_spec::{AgentPreset, FilesMode, Policy, SeccompChoice};
 
 use crate::agents;
 use crate::cli::RunFlags;
 use crate::context::Context;
+use crate::cow;
 use crate::error::{CliError, Kind};
 use crate::layers::{self, Unapproved};
 use crate::output;
@@ -203,7 +204,7 @@ fn make(
         .unwrap_or("default");
     let agent_home = open_home(&context, home, preset.as_ref(), &policy, purpose)?;
 
-    let record = match purpose {
+    let mut record = match purpose {
         Purpose::Run => {
             let name = preset.as_ref().map(|preset| preset.name.as_str());
             let network = policy.network.mode.as_str();
@@ -222,6 +223,24 @@ fn make(
         flags: flags.clone(),
         agent: agent.map(OsStr::to_owned),
     };
+    let layer = match (policy.files.mode.value, &record) {
+        (FilesMode::Direct, _) => Ok(None),
+        // What is only shown has a layer in name alone.
+        (FilesMode::Cow, None) => Ok(Some(context.directories.state.join("runs/plan/cow"))),
+        (FilesMode::Cow, Some(record)) => {
+            cow::begin(&context, &project, record, flags.resume.as_deref()).map(Some)
+        }
+    };
+    let layer = match (layer, record.take()) {
+        (Ok(layer), back) => {
+            record = back;
+            layer
+        }
+        (Err(error), unused) => {
+            unused.into_iter().for_each(Record::discard);
+            return Err(error);
+        }
+    };
     let planned = plan_for(
         context,
         &project,
@@ -232,6 +251,7 @@ fn make(
         agent_home,
         argv,
         record.as_ref(),
+        layer,
     );
     let planned = planned.and_then(|(plan, facts)| {
         let proxy = match purpose {
@@ -275,6 +295,7 @@ fn plan_for(
     agent_home: PathBuf,
     argv: Vec<OsString>,
     record: Option<&Record>,
+    cow_layer: Option<PathBuf>,
 ) -> Result<(Plan, HostFacts), CliError> {
     let granted = [
         &policy.files.readonly,
@@ -327,6 +348,7 @@ fn plan_for(
     if !policy.hardening.dangerously_without_protected_paths.value {
         refuse_second_names(project, &facts)?;
     }
+    facts.cow_layer = cow_layer;
     facts.seccomp_profile = seccomp_profile(policy, &facts.home)?;
     for directory in needs.path.into_iter().rev() {
         if !facts.path.contains(&directory) {

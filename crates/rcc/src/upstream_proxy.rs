@@ -135,7 +135,9 @@ fn from_file(path: &Path, plan: &Plan) -> Result<Credentials, CliError> {
 /// costs no more than moving a file.
 fn is_visible(real: &Path, plan: &Plan) -> bool {
     plan.mounts.iter().any(|step| match step {
-        MountStep::Bind { from, .. } => real.starts_with(from.as_path()),
+        MountStep::Bind { from, .. } | MountStep::Overlay { lower: from, .. } => {
+            real.starts_with(from.as_path())
+        }
         MountStep::Etc { absent, .. } => real.strip_prefix("/etc").is_ok_and(|below| {
             !absent
                 .iter()

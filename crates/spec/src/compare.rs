@@ -53,6 +53,9 @@ impl Policy {
                 shown(path.value.as_str())
             ));
         }
+        if new.mode.value > old.mode.value {
+            wider.push(DIRECT.to_owned());
+        }
         if new.share_state.value && !old.share_state.value {
             wider.push("use and change the agent's real state in your home".to_owned());
         }
@@ -311,6 +314,9 @@ fn is_at_or_below(path: &PathSpec, granted: &PathSpec) -> bool {
         && (granted.relative().is_empty()
             || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
+
+/// What giving copy-on-write up means.
+const DIRECT: &str = "change the project at once, instead of a copy that you look at first";
 
 fn shown(text: &str) -> String {
     shorten(text, 200)

@@ -123,6 +123,7 @@ fn add(policy: &mut Policy, layer: PolicyLayer) {
     policy.files.hidden.extend(layer.hidden);
     policy.env.pass.extend(layer.env_pass);
     policy.env.set.extend(layer.env_set);
+    replace(&mut policy.files.mode, layer.files_mode);
     replace(&mut policy.files.share_state, layer.share_state);
     replace(&mut policy.resources.tmp_size, layer.tmp_size);
     replace(&mut policy.hardening.seccomp, layer.seccomp);

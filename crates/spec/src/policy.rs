@@ -26,7 +26,7 @@ pub struct Policy {
     pub publish: Vec<Sourced<Publish>>,
     /// What connections leave through.
     pub upstream_proxy: UpstreamProxyPolicy,
-    /// Files beyond the project.
+    /// Files of the project and beyond it.
     pub files: FilesPolicy,
     /// Variables that reach the agent.
     pub env: EnvPolicy,
@@ -40,9 +40,38 @@ pub struct Policy {
     pub notices: Vec<String>,
 }
 
-/// Files beyond the project.
+/// Where the agent's changes to the project go. Ordered from the narrower to the wider.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum FilesMode {
+    /// Into a layer of the run's own (copy-on-write); the project changes when its owner applies them.
+    Cow,
+    /// Into the project itself.
+    #[default]
+    Direct,
+}
+
+impl FilesMode {
+    /// The words of policy files.
+    pub const WORDS: &'static [&'static str] = &["direct", "cow"];
+
+    /// The word in policy files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cow => "cow",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// Files of the project and beyond it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilesPolicy {
+    /// Where changes of the project go.
+    pub mode: Sourced<FilesMode>,
     /// Paths to see and not to change.
     pub readonly: Vec<Sourced<PathSpec>>,
     /// Paths to see and change.
@@ -125,6 +154,7 @@ impl Default for Policy {
             publish: Vec::new(),
             upstream_proxy: UpstreamProxyPolicy::default(),
             files: FilesPolicy {
+                mode: Sourced::default_of(FilesMode::Direct),
                 readonly: Vec::new(),
                 rw: Vec::new(),
                 hidden: Vec::new(),
@@ -230,6 +260,8 @@ pub struct PolicyLayer {
     pub upstream_proxy_except: Vec<crate::Rule>,
     /// Where the layer first listed what is allowed, even as an empty list.
     pub allow_stated: Option<Origin>,
+    /// `[files] mode`.
+    pub files_mode: Option<Sourced<FilesMode>>,
     /// `[files] readonly`.
     pub readonly: Vec<Sourced<PathSpec>>,
     /// `[files] rw`.

@@ -4,7 +4,7 @@
 
 use crate::compare::host_port_sentence;
 use crate::network::NetworkMode;
-use crate::policy::{Policy, SeccompChoice};
+use crate::policy::{FilesMode, Policy, SeccompChoice};
 use crate::ports::{Checks, Ports, Transport};
 use crate::rule::{Effect, Rule, Target};
 use crate::text::shorten;
@@ -22,6 +22,9 @@ impl Policy {
         self.summarize_network(&mut sentences);
         let publish = self.publish.iter();
         sentences.extend(publish.map(|publish| publish.value.sentence()));
+        if self.files.mode.value == FilesMode::Cow {
+            sentences.push("change a copy of the project, which you apply or discard".to_owned());
+        }
         for path in &self.files.readonly {
             sentences.push(format!("read {}", shown(path.value.as_str())));
         }

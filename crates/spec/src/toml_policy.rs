@@ -8,7 +8,7 @@ use crate::error::{MODE_WORDS, PolicyError, Problem};
 use crate::network::NetworkMode;
 use crate::origin::{SourceName, Sourced};
 use crate::path::{PathError, PathSpec};
-use crate::policy::{EnvSetting, PolicyLayer, SeccompChoice};
+use crate::policy::{EnvSetting, FilesMode, PolicyLayer, SeccompChoice};
 use crate::registries::PackageManager;
 use crate::rule::{Effect, Rule};
 use crate::size::ByteSize;
@@ -59,7 +59,7 @@ const NOT_FOR_PROJECTS: &[&str] = &[
 ];
 /// Longest and shortest time that a connection waits for an answer, in seconds.
 const ASK_TIMEOUT_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
-const FILES: &[&str] = &["readonly", "rw", "hidden", "share_state"];
+const FILES: &[&str] = &["mode", "readonly", "rw", "hidden", "share_state"];
 const ENV: &[&str] = &["pass", "set"];
 const RESOURCES: &[&str] = &["tmp_size"];
 const HARDENING: &[&str] = &[
@@ -101,6 +101,10 @@ pub fn parse_toml(
         read_upstream_proxy(&mut layer, &table, kind)?;
     }
     if let Some(table) = top.table("files", FILES, HOMES)? {
+        layer.files_mode = table
+            .get("mode")
+            .map(|value| read_files_mode(&value))
+            .transpose()?;
         layer.readonly = list(&table, "readonly", granted_path)?;
         layer.rw = list(&table, "rw", granted_path)?;
         layer.hidden = list(&table, "hidden", hidden_path)?;
@@ -415,6 +419,14 @@ fn read_size(value: &Value<'_, '_>) -> Result<Sourced<ByteSize>, PolicyError> {
         }));
     }
     Ok(value.sourced(size))
+}
+
+fn read_files_mode(value: &Value<'_, '_>) -> Result<Sourced<FilesMode>, PolicyError> {
+    let mode = match value.word(FilesMode::WORDS)? {
+        "cow" => FilesMode::Cow,
+        _ => FilesMode::Direct,
+    };
+    Ok(value.sourced(mode))
 }
 
 fn read_seccomp(value: &Value<'_, '_>) -> Result<Sourced<SeccompChoice>, PolicyError> {

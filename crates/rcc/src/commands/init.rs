@@ -211,6 +211,7 @@ mode = "{mode}"             # "none", "allowlist" (only the rules below), "inter
 {presets}
 {hosts}
 [files]
+# mode = "cow"                       # changes wait for `rcc apply` or `rcc discard`
 # readonly = ["~/reference"]         # shown at the same place
 # rw = ["~/shared-cache"]
 # hidden = [".env"]

@@ -22,6 +22,9 @@ pub(super) fn start(early: Early, mut session: Session) -> Result<u8, CliError> 
     let mut record = session.record.take();
     let result = crate::run::execute(early, &mut session, record.as_mut());
     crate::leftovers::tell(&session);
+    if let Some(record) = &record {
+        crate::cow::end(record);
+    }
     let Some(record) = record else { return result };
     let recorded = match &result {
         Ok(code) => record.finish(*code),

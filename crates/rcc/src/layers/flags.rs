@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rcc_host::read_text;
 use rcc_spec::{
-    EnvError, EnvName, EnvPattern, EnvSetting, NetworkMode, Origin, PathError, PathSpec,
+    EnvError, EnvName, EnvPattern, EnvSetting, FilesMode, NetworkMode, Origin, PathError, PathSpec,
     PolicyLayer, PublishError, Rule, RuleError, SourceName, Sourced, check_env_value,
 };
 
@@ -187,6 +187,10 @@ pub(super) fn layer(context: &Context, flags: &RunFlags) -> Result<PolicyLayer, 
                     .push(Sourced::new(pattern, Origin::flag("--env")));
             }
         }
+    }
+    if flags.cow || flags.resume.is_some() {
+        let flag = if flags.cow { "--cow" } else { "--continue" };
+        layer.files_mode = Some(Sourced::new(FilesMode::Cow, Origin::flag(flag)));
     }
     if flags.share_state {
         layer.share_state = Some(Sourced::new(true, Origin::flag("--share-state")));

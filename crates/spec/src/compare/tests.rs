@@ -93,7 +93,7 @@ fn narrower_is_not_wider() {
     assert_eq!(
         widenings(
             "",
-            "[hardening]\nseccomp = \"strict\"\n[resources]\ntmp_size = \"1MiB\"\n[files]\nhidden = [\"x\"]"
+            "[hardening]\nseccomp = \"strict\"\n[resources]\ntmp_size = \"1MiB\"\n[files]\nmode = \"cow\"\nhidden = [\"x\"]"
         ),
         NOTHING
     );
@@ -221,6 +221,16 @@ fn every_way_to_be_wider_is_said() {
             "",
             "[files]\nshare_state = true",
             "use and change the agent's real state in your home",
+        ),
+        (
+            "[files]\nmode = \"cow\"",
+            "",
+            "change the project at once, instead of a copy that you look at first",
+        ),
+        (
+            "[files]\nmode = \"cow\"",
+            "[files]\nmode = \"direct\"",
+            "change the project at once, instead of a copy that you look at first",
         ),
         (
             "[env]\npass = [\"EXAMPLE_A\"]",

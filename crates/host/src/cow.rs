@@ -1,0 +1,90 @@
+//! Copy-on-write runs: the layer that an agent's changes went to, what is in it, and how it leaves again.
+//!
+//! Everything in a layer was made by an agent, and the project may be written to by other runs meanwhile: names are looked
+//! up relative to descriptors and follow no link, nothing is opened before its type is known, nothing recurses. Must not
+//! print, and must not decide which run is meant.
+
+mod beneath;
+mod changes;
+mod compare;
+mod content;
+mod layer;
+mod meta;
+mod remove;
+
+use std::path::{Path, PathBuf};
+
+pub use beneath::Tree;
+pub use changes::{Change, Changes, Status, changes};
+pub use content::{Content, content};
+pub use layer::{Base, Layer};
+pub use meta::{EntryType, Meta};
+pub use remove::remove_tree;
+
+/// A layer or project that cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CowError {
+    /// A call failed.
+    #[error("cannot {action} {}", rcc_plan::escape(path))]
+    Call {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file system of the layer cannot hold one.
+    #[error(
+        "cannot keep changes in {}: its file system has no user extended attributes",
+        rcc_plan::escape(path)
+    )]
+    NoAttributes {
+        /// The layer.
+        path: PathBuf,
+    },
+    /// The kernel lays nothing over a directory with a mount in it that it keeps closed in user namespaces.
+    #[error(
+        "cannot keep the changes of {} apart: another file system is mounted in it, at {}",
+        rcc_plan::escape(path),
+        rcc_plan::escape(mount)
+    )]
+    MountInside {
+        /// The project.
+        path: PathBuf,
+        /// The mount point.
+        mount: PathBuf,
+    },
+    /// The layer's description is not one.
+    #[error("cannot understand {}", rcc_plan::escape(path))]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// Where it goes wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The project is another directory than the one the run began with.
+    #[error(
+        "{} is no longer the directory that the run worked on",
+        rcc_plan::escape(path)
+    )]
+    OtherProject {
+        /// The project.
+        path: PathBuf,
+    },
+}
+
+/// Names what failed on which path.
+pub(crate) fn on(
+    action: &'static str,
+    path: impl AsRef<Path>,
+) -> impl FnOnce(rustix::io::Errno) -> CowError {
+    move |errno| CowError::Call {
+        action,
+        path: path.as_ref().to_owned(),
+        source: errno.into(),
+    }
+}

@@ -1,0 +1,160 @@
+//! A directory tree that someone else may be changing: every look-up starts at its descriptor, follows no link of any
+//! kind, enters no other file system, and works at any depth.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, Result};
+
+use super::meta::Meta;
+
+/// Longest part of a path that one call gets, in bytes; the kernel takes 4096.
+const PART_BYTES: usize = 3000;
+
+const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+/// The tree below one directory.
+#[derive(Debug)]
+pub struct Tree {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+impl Tree {
+    /// Opens the tree below `path`, whose last component must not be a link.
+    ///
+    /// # Errors
+    /// What open(2) answers.
+    pub fn open(path: &Path) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Self {
+            root: rustix::fs::openat(CWD, path, flags, Mode::empty())?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The path of an entry, for messages.
+    #[must_use]
+    pub fn shown(&self, path: &Path) -> PathBuf {
+        self.path.join(path)
+    }
+
+    /// The directory itself, open as a location.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Opens a directory to look names up in it.
+    pub(crate) fn location(&self, path: &Path) -> Result<OwnedFd> {
+        self.directory(path, OFlags::PATH)
+    }
+
+    /// Opens a directory to list it.
+    pub(crate) fn listing(&self, path: &Path) -> Result<OwnedFd> {
+        self.directory(path, OFlags::RDONLY)
+    }
+
+    fn directory(&self, path: &Path, last: OFlags) -> Result<OwnedFd> {
+        let mut parts = parts(path).into_iter().peekable();
+        let mut at: Option<OwnedFd> = None;
+        while let Some(part) = parts.next() {
+            let flags = if parts.peek().is_some() {
+                OFlags::PATH
+            } else {
+                last
+            };
+            let from = at.as_ref().map_or(self.root.as_fd(), |fd| fd.as_fd());
+            at = Some(rustix::fs::openat2(
+                from,
+                &part,
+                flags | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+                RESOLVE,
+            )?);
+        }
+        match at {
+            Some(directory) => Ok(directory),
+            None => rustix::fs::openat(
+                &self.root,
+                ".",
+                last | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            ),
+        }
+    }
+}
+
+/// Opens a directory in a directory to list it.
+pub(crate) fn listing_in(directory: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(directory, name, flags, Mode::empty(), RESOLVE)
+}
+
+/// Opens a directory in a directory to look names up in it.
+pub(crate) fn location_in(directory: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(directory, name, flags, Mode::empty(), RESOLVE)
+}
+
+/// Looks at a name in a directory; `None` when there is none.
+pub(crate) fn look_at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Meta>> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(status) => Ok(Some(Meta::from(&status))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Opens a regular file for reading. A FIFO put in its place makes nobody wait, a device is not touched: what it is, is
+/// looked at through a location before it is opened.
+pub(crate) fn open_file(directory: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
+    let location = rustix::fs::openat2(
+        directory,
+        name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+        RESOLVE,
+    )?;
+    let before = rustix::fs::fstat(&location)?;
+    if !Meta::from(&before).is_file() {
+        return Err(Errno::INVAL);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let file = rustix::fs::openat2(
+        directory,
+        name,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        RESOLVE,
+    )?;
+    let opened = rustix::fs::fstat(&file)?;
+    // Another file took the name in between: whoever did that can try again.
+    if (opened.st_dev, opened.st_ino) != (before.st_dev, before.st_ino) {
+        return Err(Errno::AGAIN);
+    }
+    Ok(file)
+}
+
+/// Cuts a path into pieces that one call can take.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    let mut parts: Vec<PathBuf> = Vec::new();
+    for component in path.components() {
+        let Component::Normal(name) = component else {
+            // Names come from directory listings; anything else must not be resolved at all.
+            return vec![PathBuf::from("\u{1}/not-a-name")];
+        };
+        match parts.last_mut() {
+            Some(part) if part.as_os_str().as_bytes().len() + name.len() < PART_BYTES => {
+                part.push(name);
+            }
+            _ => parts.push(PathBuf::from(name)),
+        }
+    }
+    parts
+}

@@ -1,0 +1,445 @@
+//! What is in a layer, compared with the project below it. Looks at the layer and at the names that it touches, at
+//! nothing else of the project.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use rustix::fs::Dir;
+use rustix::io::Errno;
+
+use super::beneath::{listing_in, location_in, look_at, open_file};
+use super::compare::same_content;
+use super::{CowError, Meta, Tree, on};
+
+/// How an entry of the layer differs from the project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It does not: a directory that only holds changes, or a file that was written back as it was.
+    Same,
+    /// The project has nothing there.
+    Added,
+    /// Same type, another content, link text or mode.
+    Modified {
+        /// Whether bytes or link text differ.
+        content: bool,
+    },
+    /// The agent removed it.
+    Removed,
+    /// It is something of another type.
+    Retyped,
+    /// A FIFO, socket or device, or something that no overlay of rcc's makes.
+    Foreign,
+    /// It cannot be read: its mode keeps even its owner away.
+    Unreadable,
+}
+
+/// One name.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The directory that it is in; none at the top.
+    parent: Option<usize>,
+    name: OsString,
+    /// How it differs.
+    pub status: Status,
+    /// What the agent left; none where it was removed.
+    pub upper: Option<Meta>,
+    /// What the project has.
+    pub lower: Option<Meta>,
+    /// The agent made this directory; one that was there keeps what the layer does not name.
+    pub whole: bool,
+    /// Whether something in it differs.
+    pub holds_changes: bool,
+}
+
+/// Everything that differs, parents before what is in them, names in order of their bytes.
+#[derive(Debug, Default)]
+pub struct Changes {
+    nodes: Vec<Change>,
+}
+
+impl Changes {
+    /// All names that were looked at.
+    #[must_use]
+    pub fn nodes(&self) -> &[Change] {
+        &self.nodes
+    }
+
+    /// The path of a name, relative to the project.
+    #[must_use]
+    pub fn path(&self, index: usize) -> PathBuf {
+        let mut names: Vec<&OsStr> = Vec::new();
+        let mut at = self.nodes.get(index);
+        while let Some(change) = at {
+            names.push(&change.name);
+            at = change.parent.and_then(|parent| self.nodes.get(parent));
+        }
+        names.iter().rev().collect()
+    }
+
+    /// Indices of what people are shown: everything that differs, of directories only those that hold nothing else.
+    pub fn listed(&self) -> impl Iterator<Item = usize> + '_ {
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, change)| {
+                change.status != Status::Same
+                    && !(change.holds_changes && change.is_plain_directory())
+            })
+            .map(|(index, _)| index)
+    }
+
+    fn push(&mut self, change: Change) -> usize {
+        let mut parent = change.parent;
+        if change.status != Status::Same {
+            while let Some(holder) = parent.and_then(|parent| self.nodes.get_mut(parent)) {
+                if holder.holds_changes {
+                    break;
+                }
+                holder.holds_changes = true;
+                parent = holder.parent;
+            }
+        }
+        self.nodes.push(change);
+        self.nodes.len() - 1
+    }
+}
+
+impl Change {
+    /// The last component of its path.
+    #[must_use]
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// The index of the directory that it is in.
+    #[must_use]
+    pub fn parent(&self) -> Option<usize> {
+        self.parent
+    }
+
+    /// A new or removed directory: what is in it tells as much.
+    fn is_plain_directory(&self) -> bool {
+        match self.status {
+            Status::Added => self.upper.is_some_and(|meta| meta.is_directory()),
+            Status::Removed => self.lower.is_some_and(|meta| meta.is_directory()),
+            _ => false,
+        }
+    }
+}
+
+/// A directory still to be looked into.
+enum Visit {
+    /// One of the layer, over one of the project or over nothing.
+    Layer { index: Option<usize>, merged: bool },
+    /// One of the project that is gone in the layer.
+    Gone { index: usize },
+}
+
+/// Compares a layer with the project below it.
+///
+/// # Errors
+/// Something cannot be looked at.
+pub fn changes(upper: &Tree, lower: &Tree) -> Result<Changes, CowError> {
+    let mut walk = Walk {
+        upper,
+        lower,
+        found: Changes::default(),
+        stack: vec![Visit::Layer {
+            index: None,
+            merged: true,
+        }],
+        last: None,
+    };
+    while let Some(visit) = walk.stack.pop() {
+        match visit {
+            Visit::Layer { index, merged } => walk.layer(index, merged)?,
+            Visit::Gone { index } => walk.gone(index)?,
+        }
+    }
+    Ok(walk.found)
+}
+
+struct Walk<'a> {
+    upper: &'a Tree,
+    lower: &'a Tree,
+    found: Changes,
+    stack: Vec<Visit>,
+    /// The directory looked into last, in the layer and in the project: what is in it comes next, and a path from the
+    /// top costs the more the deeper it leads.
+    last: Option<(usize, Option<OwnedFd>, Option<OwnedFd>)>,
+}
+
+impl Walk<'_> {
+    fn path(&self, index: Option<usize>) -> PathBuf {
+        index.map_or_else(PathBuf::new, |index| self.found.path(index))
+    }
+
+    /// Directory and name of an entry.
+    fn place(&self, index: Option<usize>) -> (Option<usize>, Option<OsString>) {
+        let change = index.and_then(|index| self.found.nodes.get(index));
+        (
+            change.and_then(|change| change.parent),
+            change.map(|change| change.name.clone()),
+        )
+    }
+
+    /// Looks into a directory of the layer.
+    fn layer(&mut self, index: Option<usize>, merged: bool) -> Result<(), CowError> {
+        let (parent, name) = self.place(index);
+        let last = self.last.take().filter(|last| Some(last.0) == parent);
+        let (last_upper, last_lower) =
+            last.map_or((None, None), |(_, upper, lower)| (upper, lower));
+        let opened = match (&last_upper, &name) {
+            (Some(directory), Some(name)) => listing_in(directory.as_fd(), name),
+            _ => self.upper.listing(&self.path(index)),
+        };
+        let listing = match opened {
+            Ok(listing) => listing,
+            Err(Errno::ACCESS) => {
+                if let Some(change) = index.and_then(|index| self.found.nodes.get_mut(index)) {
+                    change.status = Status::Unreadable;
+                }
+                return Ok(());
+            }
+            Err(errno) => return Err(self.failed("open", index, errno)),
+        };
+        let below = merged
+            .then(|| match (&last_lower, &name) {
+                (Some(directory), Some(name)) => location_in(directory.as_fd(), name),
+                _ => self.lower.location(&self.path(index)),
+            })
+            .transpose()
+            .map_err(|errno| self.failed_below("open", index, errno))?;
+        let opaque = index.is_some()
+            && is_opaque(&listing).map_err(|errno| self.failed("look at", index, errno))?;
+        let names = names(&listing).map_err(|errno| self.failed("list", index, errno))?;
+        let mut visits = Vec::new();
+        for name in &names {
+            let Some(meta) = look_at(listing.as_fd(), name)
+                .map_err(|errno| self.failed("look into", index, errno))?
+            else {
+                continue;
+            };
+            let old = match &below {
+                Some(below) => look_at(below.as_fd(), name)
+                    .map_err(|errno| self.failed_below("look into", index, errno))?,
+                None => None,
+            };
+            self.entry(
+                index,
+                name,
+                meta,
+                old,
+                listing.as_fd(),
+                below.as_ref(),
+                &mut visits,
+            )?;
+        }
+        if let (true, Some(_)) = (opaque, &below) {
+            self.replaced(index, &names, &mut visits)?;
+        }
+        self.last = index.map(|index| (index, Some(listing), below));
+        self.stack.extend(visits.into_iter().rev());
+        Ok(())
+    }
+
+    /// Everything that the project has in a directory which the agent removed and made again.
+    fn replaced(
+        &mut self,
+        index: Option<usize>,
+        names_above: &[OsString],
+        visits: &mut Vec<Visit>,
+    ) -> Result<(), CowError> {
+        let path = self.path(index);
+        let fail = |action, errno| on(action, self.lower.shown(&path))(errno);
+        let listing = self
+            .lower
+            .listing(&path)
+            .map_err(|errno| fail("open", errno))?;
+        for name in names(&listing).map_err(|errno| fail("list", errno))? {
+            if names_above.binary_search(&name).is_err()
+                && let Some(old) =
+                    look_at(listing.as_fd(), &name).map_err(|errno| fail("look into", errno))?
+            {
+                self.removed(index, name, old, visits);
+            }
+        }
+        Ok(())
+    }
+
+    fn removed(
+        &mut self,
+        parent: Option<usize>,
+        name: OsString,
+        old: Meta,
+        visits: &mut Vec<Visit>,
+    ) {
+        let index = self.found.push(Change {
+            parent,
+            name,
+            status: Status::Removed,
+            upper: None,
+            lower: Some(old),
+            whole: false,
+            holds_changes: false,
+        });
+        if old.is_directory() {
+            visits.push(Visit::Gone { index });
+        }
+    }
+
+    fn failed(&self, action: &'static str, index: Option<usize>, errno: Errno) -> CowError {
+        on(action, self.upper.shown(&self.path(index)))(errno)
+    }
+
+    fn failed_below(&self, action: &'static str, index: Option<usize>, errno: Errno) -> CowError {
+        on(action, self.lower.shown(&self.path(index)))(errno)
+    }
+
+    /// Looks into a directory of the project that is gone in the layer.
+    fn gone(&mut self, index: usize) -> Result<(), CowError> {
+        let (parent, name) = self.place(Some(index));
+        let last = self.last.take().filter(|last| Some(last.0) == parent);
+        let opened = match (last.and_then(|last| last.2), &name) {
+            (Some(directory), Some(name)) => listing_in(directory.as_fd(), name),
+            _ => self.lower.listing(&self.found.path(index)),
+        };
+        let listing = match opened {
+            Ok(listing) => listing,
+            Err(Errno::ACCESS | Errno::XDEV) => {
+                if let Some(change) = self.found.nodes.get_mut(index) {
+                    change.status = Status::Unreadable;
+                }
+                return Ok(());
+            }
+            Err(errno) => return Err(self.failed_below("open", Some(index), errno)),
+        };
+        let mut visits = Vec::new();
+        for name in
+            names(&listing).map_err(|errno| self.failed_below("list", Some(index), errno))?
+        {
+            if let Some(old) = look_at(listing.as_fd(), &name)
+                .map_err(|errno| self.failed_below("look into", Some(index), errno))?
+            {
+                self.removed(Some(index), name, old, &mut visits);
+            }
+        }
+        self.last = Some((index, None, Some(listing)));
+        self.stack.extend(visits.into_iter().rev());
+        Ok(())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, every argument of another type"
+    )]
+    fn entry(
+        &mut self,
+        parent: Option<usize>,
+        name: &OsStr,
+        meta: Meta,
+        old: Option<Meta>,
+        above: BorrowedFd<'_>,
+        below: Option<&OwnedFd>,
+        visits: &mut Vec<Visit>,
+    ) -> Result<(), CowError> {
+        if meta.whiteout {
+            if let Some(old) = old {
+                self.removed(parent, name.to_owned(), old, visits);
+            }
+            return Ok(());
+        }
+        let status = match old {
+            _ if meta.is_special() => Status::Foreign,
+            None => Status::Added,
+            Some(old) if old.kind != meta.kind => Status::Retyped,
+            Some(old) => {
+                let below = below.map(|below| below.as_fd());
+                match self.same(name, &meta, &old, above, below) {
+                    Ok(true) if old.plain_mode() == meta.plain_mode() || !old.has_mode() => {
+                        Status::Same
+                    }
+                    Ok(same) => Status::Modified { content: !same },
+                    Err(Errno::ACCESS) => Status::Unreadable,
+                    Err(errno) => {
+                        let path = self.path(parent).join(name);
+                        return Err(on("compare", self.lower.shown(&path))(errno));
+                    }
+                }
+            }
+        };
+        let merged = meta.is_directory() && old.is_some_and(|old| old.is_directory());
+        let index = self.found.push(Change {
+            parent,
+            name: name.to_owned(),
+            status,
+            upper: Some(meta),
+            lower: old,
+            whole: meta.is_directory() && !merged,
+            holds_changes: false,
+        });
+        if meta.is_directory() {
+            visits.push(Visit::Layer {
+                index: Some(index),
+                merged,
+            });
+        }
+        if status == Status::Retyped && old.is_some_and(|old| old.is_directory()) {
+            visits.push(Visit::Gone { index });
+        }
+        Ok(())
+    }
+
+    /// Whether two entries of one type have the same content or link text.
+    fn same(
+        &self,
+        name: &OsStr,
+        meta: &Meta,
+        old: &Meta,
+        above: BorrowedFd<'_>,
+        below: Option<BorrowedFd<'_>>,
+    ) -> rustix::io::Result<bool> {
+        let Some(below) = below else {
+            return Ok(false);
+        };
+        if meta.is_directory() {
+            return Ok(true);
+        }
+        if meta.is_file() {
+            if meta.size != old.size {
+                return Ok(false);
+            }
+            let (new, old) = (open_file(above, name)?, open_file(below, name)?);
+            return same_content(new.as_fd(), old.as_fd(), meta.size);
+        }
+        let text = |directory| rustix::fs::readlinkat(directory, name, Vec::new());
+        Ok(text(above)? == text(below)?)
+    }
+}
+
+/// Whether a directory of the layer stands for all of the one below it (`user.overlay.opaque`, kernel
+/// `Documentation/filesystems/overlayfs.rst`).
+fn is_opaque(directory: &OwnedFd) -> rustix::io::Result<bool> {
+    let mut value = [0_u8; 8];
+    match rustix::fs::fgetxattr(directory, "user.overlay.opaque", &mut value) {
+        Ok(length) => Ok(value.get(..length) == Some(b"y")),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The names in a directory, in order of their bytes.
+fn names(directory: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(OsStr::from_bytes(name).to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,151 @@
+//! `rcc diff`: what copy-on-write runs changed.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::{Command, Stdio};
+
+use rcc_host::cow::{Change, Content, Tree, content};
+
+use crate::cli::DiffArgs;
+use crate::context::Context;
+use crate::cow::{self, CowRun, Form};
+use crate::error::{CliError, Kind};
+use crate::exit::Exit;
+use crate::output::{self, Style};
+
+pub(crate) fn run(args: &DiffArgs) -> Result<u8, CliError> {
+    let context = Context::load()?;
+    if args.list {
+        return list(&context, args.json);
+    }
+    let (id, paths) = cow::split(&context, &args.words);
+    let run = cow::choose(&context, &args.choice, id.as_deref())?;
+    let chosen = cow::inside(run.layer.base().project.as_path(), &paths)?;
+    let form = match args {
+        DiffArgs { json: true, .. } => Form::Json,
+        DiffArgs { stat: true, .. } => Form::Stat,
+        DiffArgs {
+            name_status: true, ..
+        } => Form::NameStatus,
+        _ => Form::Text,
+    };
+    let (upper, lower) = (run.layer.upper()?, run.layer.lower()?);
+    let changes = run.changes()?;
+    let mut out = Output::open(form);
+    let mut listed: Vec<_> = changes
+        .listed()
+        .filter_map(|index| Some((changes.path(index), changes.nodes().get(index)?)))
+        .filter(|(path, _)| cow::is_chosen(path, &chosen))
+        .collect();
+    listed.sort_by(|a, b| a.0.cmp(&b.0));
+    for (path, change) in listed {
+        let side = |tree: &Tree, meta: Option<_>| meta.map(|meta| content(tree, &path, &meta));
+        let sides = |change: &Change| -> (Option<Content>, Option<Content>) {
+            (side(&lower, change.lower), side(&upper, change.upper))
+        };
+        let text = match form {
+            Form::NameStatus => cow::name_status(&path, change),
+            Form::Json => cow::json(&path, change),
+            Form::Stat => {
+                let (old, new) = sides(change);
+                cow::stat(&path, change, old, new, out.style)
+            }
+            Form::Text => {
+                let (old, new) = sides(change);
+                cow::unified(&path, change, old, new, out.style)
+            }
+        };
+        if !out.write(&text)? {
+            break;
+        }
+    }
+    out.close();
+    Ok(Exit::Success.into())
+}
+
+/// Where the changes are written: standard output, or on a terminal the caller's pager.
+struct Output {
+    style: Style,
+    pager: Option<std::process::Child>,
+}
+
+impl Output {
+    fn open(form: Form) -> Self {
+        let style = Style::stdout();
+        let terminal = std::io::stdout().is_terminal() && matches!(form, Form::Text | Form::Stat);
+        Self {
+            style,
+            pager: terminal.then(pager).flatten(),
+        }
+    }
+
+    /// Writes a part; no more is wanted when the reader went away.
+    fn write(&mut self, text: &str) -> Result<bool, CliError> {
+        let fail = |error| CliError::new(Kind::Host, error);
+        let written = match self.pager.as_mut().and_then(|pager| pager.stdin.as_mut()) {
+            Some(stdin) => stdin.write_all(text.as_bytes()),
+            None => {
+                let mut stdout = std::io::stdout().lock();
+                stdout
+                    .write_all(text.as_bytes())
+                    .and_then(|()| stdout.flush())
+            }
+        };
+        match written {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(fail(error)),
+        }
+    }
+
+    fn close(mut self) {
+        if let Some(mut pager) = self.pager.take() {
+            drop(pager.stdin.take());
+            // How the reader ended is the reader's own business.
+            let _ = pager.wait();
+        }
+    }
+}
+
+/// Starts `$PAGER`, the caller's own command, by the shell as git does; `less` shows colours and ends by itself when the
+/// text fits.
+fn pager() -> Option<std::process::Child> {
+    let command = std::env::var_os("PAGER").unwrap_or_else(|| "less".into());
+    if command.is_empty() || command == "cat" {
+        return None;
+    }
+    let mut shell = Command::new("/bin/sh");
+    if std::env::var_os("LESS").is_none() {
+        shell.env("LESS", "FRX");
+    }
+    shell
+        .arg("-c")
+        .arg(command)
+        .stdin(Stdio::piped())
+        .spawn()
+        .ok()
+}
+
+/// The runs with changes, newest first.
+fn list(context: &Context, as_json: bool) -> Result<u8, CliError> {
+    let mut text = String::new();
+    for run in cow::all(context) {
+        if run.layer.base().settled {
+            continue;
+        }
+        let live = run.is_live();
+        let CowRun { id, layer, .. } = &run;
+        let project = &layer.base().project;
+        if as_json {
+            let json = serde_json::json!({"id": id, "project": project, "running": live});
+            text.push_str(&format!("{json}\n"));
+        } else {
+            let state = if live { "  (running)" } else { "" };
+            text.push_str(&format!("{}  {project}{state}\n", rcc_plan::escape(id)));
+        }
+    }
+    if text.is_empty() && !as_json {
+        output::note("no run has changes that wait");
+    }
+    output::result(&text).map_err(|error| CliError::new(Kind::Host, error))?;
+    Ok(Exit::Success.into())
+}

@@ -1,0 +1,267 @@
+//! Copy-on-write runs as commands see them: which runs have changes, which one is meant, how a run begins and ends with a
+//! layer. Must not change a project.
+
+mod show;
+mod text;
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rcc_host::Project;
+use rcc_host::cow::{Changes, CowError, Layer, changes};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+
+use crate::cli::ChangesChoice;
+use crate::context::Context;
+use crate::error::{CliError, Kind};
+use crate::output;
+use crate::record::Record;
+
+pub(crate) use show::{Form, json, name_status, stat};
+pub(crate) use text::unified;
+
+/// Why no run was found.
+#[derive(Debug, thiserror::Error)]
+enum ChoiceError {
+    #[error("no copy-on-write run is called {}", rcc_plan::escape(id))]
+    Unknown { id: String },
+    #[error("several copy-on-write runs begin with {}: {}", rcc_plan::escape(id), found.join(", "))]
+    Ambiguous { id: String, found: Vec<String> },
+    #[error("no run has changes for the project {}", rcc_plan::escape(project))]
+    None { project: PathBuf },
+    #[error("several runs have changes for the project {}: {}", rcc_plan::escape(project), found.join(", "))]
+    Several {
+        project: PathBuf,
+        found: Vec<String>,
+    },
+    #[error("the run {} is still under way", rcc_plan::escape(id))]
+    Live { id: String },
+    #[error(
+        "the run {} worked on another project, {}",
+        rcc_plan::escape(id),
+        rcc_plan::escape(project)
+    )]
+    OtherProject { id: String, project: PathBuf },
+}
+
+/// A run with a layer.
+#[derive(Debug)]
+pub(crate) struct CowRun {
+    pub(crate) id: String,
+    pub(crate) record: PathBuf,
+    pub(crate) layer: Layer,
+}
+
+impl CowRun {
+    /// Compares the layer with the project as it is now.
+    pub(crate) fn changes(&self) -> Result<Changes, CliError> {
+        Ok(changes(&self.layer.upper()?, &self.layer.lower()?)?)
+    }
+
+    /// Keeps the run to this process: it is not under way, and no other command decides about it.
+    pub(crate) fn lock(&self) -> Result<OwnedFd, CliError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let live = || {
+            let id = self.id.clone();
+            CliError::new(Kind::User, ChoiceError::Live { id })
+                .hint("wait for its end; rcc diff shows what it changed so far")
+        };
+        let directory =
+            rustix::fs::openat(CWD, &self.record, flags, Mode::empty()).map_err(|_| live())?;
+        rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| live())?;
+        Ok(directory)
+    }
+
+    /// Whether the run is under way.
+    pub(crate) fn is_live(&self) -> bool {
+        self.lock().is_err()
+    }
+}
+
+/// Every run with a layer, newest first. A record that cannot be read is no run.
+pub(crate) fn all(context: &Context) -> Vec<CowRun> {
+    let runs = context.directories.state.join("runs");
+    let entries = std::fs::read_dir(&runs).into_iter().flatten().flatten();
+    let mut found: Vec<CowRun> = entries
+        .filter_map(|entry| {
+            let record = entry.path();
+            let layer = Layer::open(&record).ok()??;
+            let id = entry.file_name().into_string().ok()?;
+            Some(CowRun { id, record, layer })
+        })
+        .collect();
+    found.sort_by_key(|run| std::cmp::Reverse(run.layer.base().since));
+    found
+}
+
+/// The run that is meant: named, or the only one of the project whose changes wait.
+pub(crate) fn choose(
+    context: &Context,
+    choice: &ChangesChoice,
+    word: Option<&str>,
+) -> Result<CowRun, CliError> {
+    let runs = all(context);
+    if let Some(id) = choice.run.as_deref().or(word) {
+        return by_id(runs, id);
+    }
+    let project = rcc_host::discover(
+        choice.project.as_deref(),
+        &context.account,
+        &context.directories,
+    )?
+    .root;
+    let mut here: Vec<CowRun> = runs
+        .into_iter()
+        .filter(|run| run.layer.base().project.as_path() == project)
+        .filter(|run| !run.layer.base().settled)
+        .collect();
+    if here.len() > 1 {
+        let found = here.into_iter().map(|run| run.id).collect();
+        return Err(
+            CliError::new(Kind::User, ChoiceError::Several { project, found })
+                .hint("say which one; rcc diff --list tells them apart"),
+        );
+    }
+    here.pop().ok_or_else(|| {
+        CliError::new(Kind::User, ChoiceError::None { project })
+            .hint("rcc --cow AGENT keeps an agent's changes apart")
+    })
+}
+
+fn by_id(runs: Vec<CowRun>, id: &str) -> Result<CowRun, CliError> {
+    let mut matching: Vec<CowRun> = runs
+        .into_iter()
+        .filter(|run| run.id.starts_with(id))
+        .collect();
+    if let Some(exact) = matching.iter().position(|run| run.id == id) {
+        return Ok(matching.swap_remove(exact));
+    }
+    if matching.len() > 1 {
+        let found = matching.into_iter().map(|run| run.id).collect();
+        let id = id.to_owned();
+        return Err(CliError::new(
+            Kind::User,
+            ChoiceError::Ambiguous { id, found },
+        ));
+    }
+    matching.pop().ok_or_else(|| {
+        CliError::new(Kind::User, ChoiceError::Unknown { id: id.to_owned() })
+            .hint("rcc diff --list lists the runs that have changes")
+    })
+}
+
+/// Takes a run's id off the front of the words of a command; what is left are paths.
+pub(crate) fn split(context: &Context, words: &[OsString]) -> (Option<String>, Vec<PathBuf>) {
+    let first = words.first().and_then(|word| word.to_str());
+    let id = first.filter(|word| all(context).iter().any(|run| run.id == *word));
+    let paths = words.iter().skip(usize::from(id.is_some()));
+    (id.map(str::to_owned), paths.map(PathBuf::from).collect())
+}
+
+/// The paths that a caller named, relative to the project: `.` and names below the current directory.
+pub(crate) fn inside(project: &Path, paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let outside = |path: &Path| {
+        let text = format!(
+            "{} is not in the project {}",
+            rcc_plan::escape(path),
+            rcc_plan::escape(project)
+        );
+        CliError::new(Kind::User, text).hint("name paths below the project, without ..")
+    };
+    let mut inside = Vec::with_capacity(paths.len());
+    for path in paths {
+        let has_parent = path
+            .components()
+            .any(|part| part == std::path::Component::ParentDir);
+        let absolute = std::path::absolute(path).map_err(|_| outside(path))?;
+        match absolute.strip_prefix(project) {
+            Ok(below) if !has_parent => inside.push(below.to_owned()),
+            _ => return Err(outside(path)),
+        }
+    }
+    Ok(inside)
+}
+
+/// Whether a path is at or below one of those named; none named means all.
+pub(crate) fn is_chosen(path: &Path, chosen: &[PathBuf]) -> bool {
+    chosen.is_empty() || chosen.iter().any(|chosen| path.starts_with(chosen))
+}
+
+/// Makes the layer of a run that begins, or takes over that of an earlier run; its directory.
+pub(crate) fn begin(
+    context: &Context,
+    project: &Project,
+    record: &Record,
+    resume: Option<&str>,
+) -> Result<PathBuf, CliError> {
+    let layer = match resume {
+        None => record.make_layer(project)?,
+        Some(id) => {
+            let earlier = by_id(all(context), id)?;
+            let base = earlier.layer.base();
+            if base.project.as_path() != project.root {
+                let project = base.project.as_path().to_owned();
+                let id = earlier.id;
+                return Err(CliError::new(
+                    Kind::User,
+                    ChoiceError::OtherProject { id, project },
+                ));
+            }
+            earlier.layer.lower()?;
+            let _held = earlier.lock()?;
+            let mut layer = earlier.layer.move_to(record.path())?;
+            layer.settle(false)?;
+            layer
+        }
+    };
+    std::fs::canonicalize(layer.path()).map_err(|error| CliError::new(Kind::Host, error))
+}
+
+/// Says what a run changed; a layer without changes is removed without a word.
+pub(crate) fn end(record: &Record) {
+    let told = Layer::open(record.path()).and_then(|layer| {
+        let Some(layer) = layer else { return Ok(()) };
+        let changes = changes(&layer.upper()?, &layer.lower()?)?;
+        match changes.listed().count() {
+            0 => layer.remove(),
+            count => {
+                let files = if count == 1 { "file" } else { "files" };
+                output::note(&format!(
+                    "{count} {files} changed; rcc diff or rcc discard (run {})",
+                    record.id()
+                ));
+                Ok(())
+            }
+        }
+    });
+    if let Err(error) = told {
+        output::warn(&format!(
+            "cannot tell what the agent changed: {}",
+            rcc_plan::escape(error.to_string())
+        ));
+    }
+}
+
+impl From<CowError> for CliError {
+    fn from(error: CowError) -> Self {
+        let hint = match &error {
+            CowError::NoAttributes { .. } => Some(
+                "let XDG_STATE_HOME name a directory on ext4, xfs, btrfs, or tmpfs of Linux 6.6 or newer",
+            ),
+            CowError::MountInside { .. } => {
+                Some("unmount it, work on a copy of the project, or run without --cow")
+            }
+            CowError::OtherProject { .. } => {
+                Some("rcc diff --list tells which directory a run worked on")
+            }
+            _ => None,
+        };
+        let error = Self::new(Kind::Host, error);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The difference of two files as people read it. Bounded: what is large or no text is only named.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rcc_host::cow::{Change, Content, Status};
+use similar::{Algorithm, ChangeTag, TextDiff};
+
+use crate::output::Style;
+
+/// How long one file may be compared for the shortest difference; after that a longer one will do.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Lines that were added and removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counts {
+    pub(super) added: usize,
+    pub(super) removed: usize,
+}
+
+/// The texts before and after, or why there are none to show.
+#[derive(Debug)]
+pub(super) enum Pair {
+    Text { old: String, new: String },
+    Other(&'static str),
+}
+
+/// Makes a pair; a side that does not exist is empty.
+pub(super) fn pair(old: Option<Content>, new: Option<Content>) -> Pair {
+    let text = |side: Option<Content>| match side {
+        None => Ok(String::new()),
+        Some(Content::Text(text)) => Ok(text),
+        Some(Content::Binary) => Err("binary"),
+        Some(Content::TooLarge) => Err("too large to show"),
+        Some(Content::Unreadable) => Err("unreadable"),
+    };
+    match (text(old), text(new)) {
+        (Ok(old), Ok(new)) => Pair::Text { old, new },
+        (Err(why), _) | (_, Err(why)) => Pair::Other(why),
+    }
+}
+
+fn compare<'a>(old: &'a str, new: &'a str) -> TextDiff<'a, 'a, 'a, str> {
+    TextDiff::configure()
+        .algorithm(Algorithm::Myers)
+        .deadline(Instant::now() + PATIENCE)
+        .diff_lines(old, new)
+}
+
+pub(super) fn count(old: &str, new: &str) -> Counts {
+    let mut counts = Counts::default();
+    for change in compare(old, new).iter_all_changes() {
+        match change.tag() {
+            ChangeTag::Insert => counts.added += 1,
+            ChangeTag::Delete => counts.removed += 1,
+            ChangeTag::Equal => {}
+        }
+    }
+    counts
+}
+
+/// One change in the unified format, as git writes it. What is not printable in it is escaped, so that no text of an
+/// agent's reaches a terminal as a command.
+pub(crate) fn unified(
+    path: &Path,
+    change: &Change,
+    old: Option<Content>,
+    new: Option<Content>,
+    style: Style,
+) -> String {
+    let shown = rcc_plan::escape(path);
+    let mut out = String::new();
+    let mut head = |text: String| {
+        out.push_str(&style.title(&text));
+        out.push('\n');
+    };
+    head(format!("diff --rcc a/{shown} b/{shown}"));
+    let mode = |meta: Option<rcc_host::cow::Meta>| {
+        meta.map(|meta| (meta.kind.as_str(), meta.plain_mode()))
+    };
+    match (mode(change.lower), mode(change.upper)) {
+        (None, Some((kind, mode))) => head(format!("new {kind} mode {mode:04o}")),
+        (Some((kind, mode)), None) => head(format!("deleted {kind} mode {mode:04o}")),
+        (Some(old), Some(new)) if old != new => {
+            head(format!("old {} mode {:04o}", old.0, old.1));
+            head(format!("new {} mode {:04o}", new.0, new.1));
+        }
+        _ => {}
+    }
+    if change.upper.is_some_and(|meta| meta.sets_ids()) {
+        head("set-user-id and set-group-id bits, which are never applied".to_owned());
+    }
+    match change.status {
+        Status::Foreign => head("never applied".to_owned()),
+        Status::Unreadable => head("cannot be read".to_owned()),
+        _ => match pair(old, new) {
+            Pair::Other(why) => {
+                let size = |meta: Option<rcc_host::cow::Meta>| meta.map_or(0, |meta| meta.size);
+                head(format!(
+                    "{why}: {} bytes -> {} bytes",
+                    size(change.lower),
+                    size(change.upper)
+                ));
+            }
+            Pair::Text { old, new } => {
+                if old != new {
+                    let side = |letter, meta: Option<_>| match meta {
+                        Some(_) => format!("{letter}/{shown}"),
+                        None => "/dev/null".to_owned(),
+                    };
+                    head(format!("--- {}", side('a', change.lower)));
+                    head(format!("+++ {}", side('b', change.upper)));
+                }
+                hunks(&mut out, &old, &new, style);
+            }
+        },
+    }
+    out
+}
+
+fn hunks(out: &mut String, old: &str, new: &str, style: Style) {
+    let diff = compare(old, new);
+    for hunk in diff.unified_diff().context_radius(3).iter_hunks() {
+        let _ = writeln!(out, "{}", style.hint(&hunk.header().to_string()));
+        for change in hunk.iter_changes() {
+            let line = printable(change.value());
+            let line = match change.tag() {
+                ChangeTag::Equal => format!(" {line}"),
+                ChangeTag::Insert => style.added(&format!("+{line}")),
+                ChangeTag::Delete => style.removed(&format!("-{line}")),
+            };
+            let _ = writeln!(out, "{line}");
+            if change.missing_newline() {
+                out.push_str("\\ No newline at end of file\n");
+            }
+        }
+    }
+}
+
+/// A line without its end; tabs stay.
+fn printable(line: &str) -> String {
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    let parts: Vec<String> = line.split('\t').map(rcc_plan::escape).collect();
+    parts.join("\t")
+}
