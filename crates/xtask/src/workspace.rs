@@ -106,6 +106,12 @@ impl Workspace {
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root).args(arguments);
+        // Set by cargo for this program. Build scripts that look at them would run at each change.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(of_package) {
+                command.env_remove(name);
+            }
+        }
         command
     }
 
@@ -178,6 +184,13 @@ impl Workspace {
             .with_context(|| format!("cannot read {}", path.display()))?;
         Ok(String::from_utf8(bytes).ok())
     }
+}
+
+/// True for the variables that cargo sets for the package whose program it runs.
+fn of_package(name: &str) -> bool {
+    ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_PRIMARY_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 fn walk(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
