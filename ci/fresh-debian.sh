@@ -2,8 +2,9 @@
 # The README on a fresh Debian: `ci/fresh-debian.sh bookworm|trixie [COMMAND…]`, as root.
 #
 # Builds a minimal root file system with mmdebstrap, adds nothing but a Rust toolchain, the registry's downloads and a
-# clean clone of HEAD, and types the README's commands into it: as an unprivileged user, then as root. With a COMMAND,
-# runs that instead, as the unprivileged user in the system with all packages (to look around).
+# clean clone of HEAD, and types the README's commands into it: as an unprivileged user, then as root. With --quick, root
+# types the first only. With a COMMAND, runs that instead, as the unprivileged user in the system with all packages (to look
+# around).
 #
 # The commands are read out of README.md, so what is tested is what is written. Works on private copies in namespaces
 # of its own: nothing of it is seen by, or left on, the machine but the cache of the two archives.
@@ -15,7 +16,7 @@
 set -Eeuo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-readonly suite=${1:?usage: ci/fresh-debian.sh bookworm|trixie [--first|COMMAND…]}
+readonly suite=${1:?usage: ci/fresh-debian.sh bookworm|trixie [--quick|COMMAND…]}
 shift
 readonly top=$PWD cache=${RCC_FRESH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rcc-fresh}
 # One place for both accounts, so that root finds built what the user built.
@@ -109,9 +110,9 @@ cp -a "${CARGO_HOME:-$HOME/.cargo}/registry" "$work/cargo-home/"
 target=${RCC_FRESH_TARGET:-$work}/target-$suite
 mkdir -p "$target" "$work/src/target"
 
-last=1
-if [[ ${1:-} == --first ]]; then
-	last=0
+testers=("$account" root)
+if [[ ${1:-} == --quick ]]; then
+	testers=("$account")
 	shift
 fi
 if [[ $# -ne 0 ]]; then
@@ -138,10 +139,8 @@ attempt() {
 for who in "$account" root; do
 	attempt "$work/minimal" "$who" "${readme[0]}"
 done
-if [[ $last -eq 1 ]]; then
-	for who in "$account" root; do
-		attempt "$work/full" "$who" "${readme[1]}"
-	done
-fi
+for who in "${testers[@]}"; do
+	attempt "$work/full" "$who" "${readme[1]}"
+done
 say "$failures commands failed"
 [[ $failures -eq 0 ]]
