@@ -129,6 +129,7 @@ pub fn gather(question: Question<'_>) -> Result<HostFacts, HostError> {
         sys_entries: root::sys_entries(),
         resolved,
         cow_layer: None,
+        hidden: Vec::new(),
         seccomp_profile: None,
         landlock_abi: rcc_sys::landlock::abi(),
         kernel: root::kernel(),
@@ -248,7 +249,10 @@ const LINK_LIMIT: usize = 40;
 
 /// Looks one name up: the links on the way, then what is at its end. Nothing at the end, when there is nothing, or when
 /// a link leads out of the project.
-fn look_up(project: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<Vec<ProtectedEntry>> {
+pub(crate) fn look_up(
+    project: BorrowedFd<'_>,
+    name: &Path,
+) -> rustix::io::Result<Vec<ProtectedEntry>> {
     let mut entries = Vec::new();
     let mut reached = PathBuf::new();
     let mut kind = EntryKind::Directory;

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 
-use crate::files::{Links, read_below};
+use crate::files::{Links, read_below, read_text};
 
 /// Most git directories looked at; a project with more is still protected at its top.
 const DIRECTORY_LIMIT: usize = 256;
@@ -72,13 +72,13 @@ pub fn git_layout(project: BorrowedFd<'_>) -> GitLayout {
     layout
 }
 
-/// Paths in the project that the repository's own configuration names: where hooks are (`core.hooksPath`) and what else
+/// Paths in the project that a repository's own configuration names: where hooks are (`core.hooksPath`) and what else
 /// is configuration (`include.path`, `includeIf.….path`), relative to the project. What lies outside is left out.
 ///
 /// Must see what git sees or more: a line that only looks like such a setting protects one path too many.
 #[must_use]
-pub fn git_named(project: BorrowedFd<'_>, root: &Path) -> Vec<PathBuf> {
-    let directory = Path::new(".git");
+pub fn git_named(project: BorrowedFd<'_>, root: &Path, directory: &Path) -> Vec<PathBuf> {
+    let worktree = worktree(project, directory);
     let mut found = Vec::new();
     for file in ["config", "config.worktree"] {
         let config = directory.join(file);
@@ -90,35 +90,97 @@ pub fn git_named(project: BorrowedFd<'_>, root: &Path) -> Vec<PathBuf> {
             Links::Refuse,
         );
         let Ok(Some(content)) = read else { continue };
-        let mut section = String::new();
-        for line in content.text.lines().map(str::trim) {
-            // A section's head may have a setting behind it on the same line.
-            let line = match line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-                Some((head, rest)) => {
-                    section = head.to_ascii_lowercase();
-                    rest.trim()
-                }
-                None => line,
+        for (setting, value) in named(&content.text) {
+            let base = match setting {
+                Named::Hooks => worktree.as_path(),
+                Named::Include => directory,
             };
-            let Some((key, value)) = line.split_once('=') else {
-                continue;
-            };
-            let value = Path::new(plain(value));
-            let base = match key.trim().to_ascii_lowercase().as_str() {
-                // Relative to where the hook runs, the top of the worktree (git-config(1)).
-                "hookspath" if section == "core" => Path::new(""),
-                // Relative to the file that includes.
-                "path" if section.starts_with("include") => directory,
-                _ => continue,
-            };
-            let relative = match value.strip_prefix(root) {
-                Ok(below) => Some(below.to_owned()),
-                Err(_) => joined(base, value),
-            };
-            found.extend(relative.filter(|path| !path.as_os_str().is_empty()));
+            found.extend(in_project(root, base, Path::new(value)));
         }
     }
     found
+}
+
+/// Paths in the project that the user's own configuration makes git take hooks from, for each of these git directories.
+///
+/// `configurations` are the user's and the system's files, which no agent can write to.
+#[must_use]
+pub fn git_named_by_user(
+    project: BorrowedFd<'_>,
+    root: &Path,
+    home: &Path,
+    directories: &[PathBuf],
+    configurations: &[PathBuf],
+) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for file in configurations {
+        let Ok(Some(content)) = read_text(file, CONFIG_LIMIT_BYTES) else {
+            continue;
+        };
+        for (setting, value) in named(&content.text) {
+            if setting == Named::Hooks {
+                let value = crate::expand_home(Path::new(value), home);
+                let bases = directories.iter().map(|path| worktree(project, path));
+                found.extend(bases.filter_map(|base| in_project(root, &base, &value)));
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// What a setting names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// Relative to where the hook runs, the top of the worktree (git-config(1)).
+    Hooks,
+    /// Relative to the file that includes.
+    Include,
+}
+
+fn named(text: &str) -> Vec<(Named, &str)> {
+    let mut found = Vec::new();
+    let mut section = String::new();
+    for line in text.lines().map(str::trim) {
+        // A section's head may have a setting behind it on the same line.
+        let line = match line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((head, rest)) => {
+                section = head.to_ascii_lowercase();
+                rest.trim()
+            }
+            None => line,
+        };
+        let Some((key, value)) = line.split_once('=') else {
+            continue;
+        };
+        let setting = match key.trim().to_ascii_lowercase().as_str() {
+            "hookspath" if section == "core" => Named::Hooks,
+            "path" if section.starts_with("include") => Named::Include,
+            _ => continue,
+        };
+        found.push((setting, plain(value)));
+    }
+    found
+}
+
+fn in_project(root: &Path, base: &Path, value: &Path) -> Option<PathBuf> {
+    let relative = match value.strip_prefix(root) {
+        Ok(below) => Some(below.to_owned()),
+        Err(_) => joined(base, value),
+    };
+    relative.filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Where the files of a repository are: beside its `.git`, where a submodule's configuration says, or, without a worktree,
+/// the git directory itself.
+fn worktree(project: BorrowedFd<'_>, directory: &Path) -> PathBuf {
+    if directory.ends_with(".git") {
+        return directory.parent().unwrap_or(Path::new("")).to_owned();
+    }
+    checkout(project, directory)
+        .and_then(|pointer| pointer.parent().map(Path::to_owned))
+        .unwrap_or_else(|| directory.to_owned())
 }
 
 /// A value without quotes, comment and space around it.
@@ -131,7 +193,7 @@ fn plain(value: &str) -> &str {
 }
 
 /// Joins without looking at anything; nothing when the result leaves the project.
-fn joined(base: &Path, relative: &Path) -> Option<PathBuf> {
+pub(crate) fn joined(base: &Path, relative: &Path) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for part in base.join(relative).components() {
         match part {
@@ -303,7 +365,11 @@ mod tests {
             [includeIf \"gitdir:/x/\"] path = \"local.conf\"\n[core] HOOKSPATH=/home/ann/p/tools/hooks\n\
             [include]\npath=~/.gitconfig\npath = ../../outside\npath = /etc/gitconfig\n[other]\nhooksPath = no\n[core]\nhooksPath = .\n";
         let (path, directory) = project("named", &[(".git/config", config)]);
-        let found = git_named(directory.as_fd(), Path::new("/home/ann/p"));
+        let found = git_named(
+            directory.as_fd(),
+            Path::new("/home/ann/p"),
+            Path::new(".git"),
+        );
         let expected = [
             ".githooks",
             ".gitconfig",

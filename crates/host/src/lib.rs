@@ -1,8 +1,9 @@
 //! Reads the host: facts for planning, state directories, the trust store.
 //!
-//! Reads only, except in the modules that own a state directory, and in `cow`, which changes a project when its owner says
-//! so. Nothing here starts a program or follows a symbolic link that the agent could have made; only `cow` walks a tree,
-//! every other function looks at a fixed, short list of paths.
+//! Reads only, except in the modules that own a state directory, in `cow`, which changes a project when its owner says
+//! so, and in `git_left`, which renames what git would run. Nothing here starts a program or follows a symbolic link that
+//! the agent could have made; only `cow` and `survey` walk a tree, every other function looks at a fixed, short list of
+//! paths.
 #![forbid(unsafe_code)]
 
 mod addresses;
@@ -13,11 +14,13 @@ mod etc;
 mod facts;
 mod files;
 mod git;
+mod git_left;
 mod import;
 mod listeners;
 mod project;
 mod registries;
 mod root;
+mod survey;
 mod toolchains;
 mod trust;
 mod user;
@@ -26,11 +29,13 @@ pub use addresses::host_addresses;
 pub use directories::{Directories, DirectoryError, open_private};
 pub use facts::{HostError, Question, expand_home, gather, protected_entries};
 pub use files::{Content, FileError, Links, read_below, read_text, refuse_foreign, replace};
-pub use git::{GitLayout, git_layout, git_named};
+pub use git::{GitLayout, git_layout, git_named, git_named_by_user};
+pub use git_left::{GitBefore, GitFinding, Outcome as GitOutcome, git_before, git_left};
 pub use import::{ImportError, Imported, agent_home};
 pub use listeners::{Listener, listener_on};
 pub use project::{Discovery, Project, ProjectError, discover};
 pub use registries::{Configured, Registries};
+pub use survey::{Mark, Survey, Wanted, is_dependency, mark, survey};
 pub use toolchains::{
     Skipped, Surroundings, Toolchains, resolve_without, toolchain_of, toolchains_on_path,
 };

@@ -122,6 +122,8 @@ pub struct HostFacts {
     pub resolved: BTreeMap<PathBuf, (PathBuf, EntryKind)>,
     /// Directory with `upper` and `work` for a copy-on-write run: private, outside every grant.
     pub cow_layer: Option<PathBuf>,
+    /// What the patterns of `hidden` match in the project: canonical paths of files and directories.
+    pub hidden: Vec<PathBuf>,
     /// Text of the user's own seccomp profile, when the policy names one and the file exists.
     pub seccomp_profile: Option<String>,
     /// Landlock ABI of the running kernel, 0 when it is missing or switched off (`landlock_create_ruleset(2)`).

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use rcc_spec::{AgentPreset, FilesMode, PathSpec, Policy, Sourced};
+use rcc_spec::{AgentPreset, FilesMode, PathSpec, Pattern, Policy, Sourced};
 
 use crate::SafeBytes;
 use crate::etc::etc;
@@ -485,27 +485,49 @@ fn hide(
     facts: &HostFacts,
     mounts: &mut Vec<MountStep>,
 ) -> Result<(), PlanError> {
+    let root = &facts.project.root;
+    let mut covered: BTreeSet<&Path> = facts.hidden.iter().map(PathBuf::as_path).collect();
     for path in &policy.files.hidden {
+        let forbidden = |reason| PlanError::PathForbidden {
+            path: path.value.as_str().into(),
+            setting: "files.hidden",
+            reason,
+        };
+        let pattern = Pattern::of(&path.value, &root.to_string_lossy());
+        if pattern.as_ref().is_some_and(Pattern::is_everything) {
+            return Err(forbidden("it matches everything in the project"));
+        }
+        if path.value.has_wildcard() && pattern.is_none() {
+            return Err(forbidden("patterns are for paths in the project"));
+        }
         if path.value.has_wildcard() {
-            return Err(PlanError::PathForbidden {
-                path: path.value.as_str().into(),
-                setting: "files.hidden",
-                reason: "patterns are not supported yet, name each path",
-            });
+            continue;
         }
         // What does not exist needs no cover; the agent may create it, and then it is the agent's own.
         if let Some((canonical, _)) = facts.resolved.get(Path::new(path.value.as_str())) {
-            let at = SafeBytes::from(canonical.as_path());
-            if pin_parents(canonical, grants, facts, mounts) {
-                // Pinning is strict where hiding is not: a path that is gone by now was moved away by another run.
-                let access = Access::ReadOnly;
-                mounts.push(MountStep::Pin {
-                    at: at.clone(),
-                    access,
-                });
+            if root.starts_with(canonical) {
+                return Err(forbidden("the project would be hidden with it"));
             }
-            mounts.push(MountStep::Hide { at });
+            covered.insert(canonical);
         }
+    }
+    // Sorted: of two that lie in one another only the outer is left, the inner is behind its cover.
+    let mut outer: Option<&Path> = None;
+    for path in covered {
+        if outer.is_some_and(|outer| path.starts_with(outer)) {
+            continue;
+        }
+        outer = Some(path);
+        let at = SafeBytes::from(path);
+        if pin_parents(path, grants, facts, mounts) {
+            // Pinning is strict where hiding is not: a path that is gone by now was moved away by another run.
+            let access = Access::ReadOnly;
+            mounts.push(MountStep::Pin {
+                at: at.clone(),
+                access,
+            });
+        }
+        mounts.push(MountStep::Hide { at });
     }
     Ok(())
 }

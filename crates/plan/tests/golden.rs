@@ -101,6 +101,7 @@ fn facts() -> HostFacts {
             (path("/var/lib/x"), (path("/run/x"), EntryKind::Directory)),
         ]),
         cow_layer: None,
+        hidden: Vec::new(),
         seccomp_profile: Some(r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["execve","read"],"action":"SCMP_ACT_ALLOW"}]}"#.to_owned()),
         landlock_abi: 6,
         kernel: (6, 12),

@@ -1,52 +1,218 @@
-//! What the agent left that the host would execute or trust: protected names that did not exist when the run began.
+//! What the agent left that the host would execute or trust: new and changed names of the table, and what git would run.
 //!
 //! A name that exists is read-only inside; one that does not cannot be covered without leaving a ghost file in the
-//! project, so it is looked for afterwards. Must not open, follow or execute anything that it finds.
+//! project, so it is looked for afterwards. What git would run by itself is put aside under another name. Must not open,
+//! follow or execute anything that it finds.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rcc_host::{HostError, protected_entries};
-use rcc_plan::ProtectedEntry;
+use rcc_host::{
+    GitBefore, GitFinding, GitOutcome, HostError, Mark, Project, Survey, Wanted, git_before,
+    git_left, mark, protected_entries, survey,
+};
+use rcc_plan::{EntryKind, HostFacts, ProtectedEntry, escape};
+use rcc_spec::{PROTECTED_NAMES, ProtectedClass, ProtectedName, ProtectedPlace};
 
 use crate::output;
-use crate::session::{Session, protected_names};
+use crate::session::{Session, UserGit, host_names};
 
-/// Most names that are told.
+/// Most names that are told, of each kind.
 const LISTED: usize = 20;
+/// Names that are given as examples of those that are only counted.
+const EXAMPLES: usize = 5;
+/// Most reasons that are told of one file.
+const REASONS: usize = 3;
 
-/// Tells about new or changed names; a run that left none ends silently.
-pub(crate) fn tell(session: &Session) {
-    let names = protected_names(&session.project, session.preset.as_ref());
-    match appeared(session, &names) {
-        Ok(new) if new.is_empty() => {}
-        Ok(new) => {
-            let mut list: Vec<String> = new
-                .iter()
-                .take(LISTED)
-                .map(|entry| rcc_plan::escape(&entry.path))
-                .collect();
-            if new.len() > LISTED {
-                list.push(format!("and {} more", new.len() - LISTED));
-            }
-            output::note(&format!(
-                "new in the project, and run or trusted by programs of your own outside the sandbox: {}; look before you use them",
-                list.join(", ")
+/// How the project was before the run.
+#[derive(Debug)]
+pub(crate) struct Before {
+    git: GitBefore,
+    marks: BTreeMap<PathBuf, Mark>,
+    /// What was hidden: nobody could change it.
+    hidden: Vec<PathBuf>,
+    stopped: bool,
+}
+
+impl Before {
+    /// Notes how the project is.
+    pub(crate) fn of(project: &Project, survey: Survey, facts: &HostFacts) -> Self {
+        let directory = project.directory.as_fd();
+        if survey.stopped {
+            output::warn(&format!(
+                "the project has more than the {} entries that were looked at; names that your programs would execute are protected only where they were seen",
+                survey.entries
             ));
         }
-        Err(error) => output::warn(&format!(
-            "cannot tell what the agent left: {}",
-            rcc_plan::escape(error.to_string())
-        )),
+        let guarded = guarded(facts);
+        let names = survey.names.iter().map(|(path, _)| path);
+        Self {
+            git: git_before(directory, &survey),
+            marks: names
+                .filter(|path| !guarded.contains(path.as_path()))
+                .filter_map(|path| Some((path.clone(), mark(directory, path)?)))
+                .collect(),
+            hidden: survey.hidden,
+            stopped: survey.stopped,
+        }
     }
 }
 
-/// Entries that were not there before, or were links that lead elsewhere now; of a new directory only its own name.
-fn appeared(session: &Session, names: &[PathBuf]) -> Result<Vec<ProtectedEntry>, HostError> {
+/// What is read-only during the run.
+fn guarded(facts: &HostFacts) -> BTreeSet<&Path> {
+    let entries = facts.project.protected.iter();
+    entries
+        .filter(|entry| matches!(entry.kind, EntryKind::File | EntryKind::Directory))
+        .map(|entry| entry.path.as_path())
+        .collect()
+}
+
+/// Tells about new or changed names; a run that left none ends silently.
+pub(crate) fn tell(session: &Session) {
+    let project = &session.project;
+    let directory = project.directory.as_fd();
+    let wanted = Wanted {
+        hidden: &[],
+        skipped: &session.before.hidden,
+    };
+    let now = survey(directory, &wanted);
+    let guarded = guarded(&session.facts);
+    let is_guarded = |path: &Path| path.ancestors().any(|path| guarded.contains(path));
+    if !session
+        .policy
+        .hardening
+        .dangerously_without_protected_paths
+        .value
+    {
+        let left = git_left(
+            directory,
+            &project.root,
+            &session.before.git,
+            &now,
+            &is_guarded,
+        );
+        tell_git(&left);
+    }
+    if now.stopped && !session.before.stopped {
+        output::warn(&format!(
+            "the agent left more than the {} entries that were looked at; what your programs would execute may be among the rest",
+            now.entries
+        ));
+    }
+    let mut listed = match appeared(session, &now) {
+        Ok(new) => new,
+        Err(error) => {
+            output::warn(&format!(
+                "cannot tell what the agent left: {}",
+                escape(error.to_string())
+            ));
+            Vec::new()
+        }
+    };
+    let mut counted = Vec::new();
+    for (path, name) in &now.names {
+        let before = session.before.marks.get(path);
+        if is_guarded(path) || mark(directory, path).as_ref() == before {
+            continue;
+        }
+        match name.class {
+            ProtectedClass::Build => counted.push(path),
+            ProtectedClass::Report => listed.push(line(path, Some(*name))),
+            // New ones are among those that appeared.
+            ProtectedClass::ReadOnly if before.is_some() => listed.push(line(path, Some(*name))),
+            ProtectedClass::ReadOnly => {}
+        }
+    }
+    tell_list(listed);
+    if !counted.is_empty() {
+        let examples: Vec<String> = counted.iter().take(EXAMPLES).map(escape).collect();
+        let more = if counted.len() > EXAMPLES { " …" } else { "" };
+        let files = if counted.len() == 1 { "file" } else { "files" };
+        output::note(&format!(
+            "{} new or changed {files} run or count when you build, test or open the project: {}{more}",
+            counted.len(),
+            examples.join(", ")
+        ));
+    }
+}
+
+fn line(path: &Path, name: Option<&ProtectedName>) -> String {
+    match name {
+        Some(name) => format!("{} ({})", escape(path), name.reason),
+        None => escape(path),
+    }
+}
+
+fn tell_list(mut listed: Vec<String>) {
+    if listed.is_empty() {
+        return;
+    }
+    listed.sort();
+    listed.dedup();
+    output::note(
+        "new or changed in the project, and run or trusted by programs of your own outside the sandbox; look before you use them:",
+    );
+    for line in listed.iter().take(LISTED) {
+        output::say(&format!("  {line}\n"));
+    }
+    if listed.len() > LISTED {
+        output::say(&format!("  and {} more\n", listed.len() - LISTED));
+    }
+}
+
+/// Says what git would have run and under which name it is now.
+fn tell_git(found: &[GitFinding]) {
+    for finding in found.iter().take(LISTED) {
+        let path = escape(&finding.path);
+        let reasons = finding.reasons.iter().take(REASONS).map(escape);
+        let mut reasons: Vec<String> = reasons.collect();
+        if finding.reasons.len() > REASONS {
+            reasons.push(format!("and {} more", finding.reasons.len() - REASONS));
+        }
+        let reasons = reasons.join("; ");
+        match &finding.outcome {
+            GitOutcome::Aside(to) => output::note(&format!(
+                "git on your host would obey {path} ({reasons}), so it is now {}; rename it back if you want it",
+                escape(to)
+            )),
+            GitOutcome::Left => output::warn(&format!(
+                "{path} was changed during the run: {reasons}; look before you use git there"
+            )),
+            GitOutcome::Failed(errno) => output::warn(&format!(
+                "git on your host would obey {path} ({reasons}), and it could not be renamed: {}; remove it before you use git there",
+                rcc_sys::describe_errno(*errno)
+            )),
+        }
+    }
+    if found.len() > LISTED {
+        output::warn(&format!(
+            "{} more files of git were treated in the same way; find them with: find . -name '*.rcc-aside*'",
+            found.len() - LISTED
+        ));
+    }
+}
+
+/// Names that are read-only when they exist and were not there before, or were links that lead elsewhere now; of a new
+/// directory only its own name.
+fn appeared(session: &Session, now: &Survey) -> Result<Vec<String>, HostError> {
+    let user = UserGit {
+        home: &session.facts.home,
+        environment: &session.facts.environment,
+    };
+    let names = host_names(&session.project, session.preset.as_ref(), now, &user);
     let before = &session.facts.project.protected;
-    let now = protected_entries(session.project.directory.as_fd(), names)?;
-    Ok(now
-        .into_iter()
-        .filter(|entry| !before.contains(entry))
+    let entries: Vec<ProtectedEntry> =
+        protected_entries(session.project.directory.as_fd(), &names)?;
+    let new = entries.into_iter().filter(|entry| !before.contains(entry));
+    Ok(new
+        .map(|entry| line(&entry.path, reason_of(&entry.path)))
         .collect())
+}
+
+fn reason_of(path: &Path) -> Option<&'static ProtectedName> {
+    PROTECTED_NAMES.iter().find(|name| {
+        name.place != ProtectedPlace::GitDirectory
+            && path.ends_with(name.path.trim_end_matches('/'))
+    })
 }

@@ -8,11 +8,13 @@ mod protected;
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use rcc_gateway::UpstreamProxy;
 use rcc_host::{
-    ImportError, Project, Question, agent_home, discover, expand_home, gather, read_text,
+    ImportError, Project, Question, Wanted, agent_home, discover, expand_home, gather, read_text,
+    survey,
 };
 use rcc_plan::{HostFacts, PROFILE_LIMIT_BYTES, Plan, PlanError, Request, Streams, plan};
 use rcc_spec::{AgentPreset, FilesMode, Policy, SeccompChoice};
@@ -23,13 +25,16 @@ use crate::context::Context;
 use crate::cow;
 use crate::error::{CliError, Kind};
 use crate::layers::{self, Unapproved};
+use crate::leftovers::Before;
 use crate::output;
 use crate::record::Record;
 use crate::upstream_proxy;
 
 use program::{Needs, argv, consent};
-pub(crate) use protected::protected_names;
-use protected::{refuse_own, refuse_second_names, rule_files};
+pub(crate) use protected::{UserGit, host_names};
+use protected::{
+    check_hidden, patterns, protected_names, refuse_own, refuse_second_names, rule_files,
+};
 
 /// What is to be started.
 #[derive(Debug, Clone)]
@@ -72,6 +77,8 @@ pub(crate) struct Session {
     pub(crate) record: Option<Record>,
     /// What the policy was made from, to make it again when files change.
     pub(crate) sources: Sources,
+    /// How the project was, to tell what the agent left.
+    pub(crate) before: Before,
 }
 
 /// What a policy is made from besides the files.
@@ -253,15 +260,15 @@ fn make(
         record.as_ref(),
         layer,
     );
-    let planned = planned.and_then(|(plan, facts)| {
+    let planned = planned.and_then(|(plan, facts, before)| {
         let proxy = match purpose {
             Purpose::Run => upstream_proxy::of_run(&policy, &plan, &facts.home)?,
             Purpose::Show => None,
         };
-        Ok((plan, facts, proxy))
+        Ok((plan, facts, before, proxy))
     });
     match planned {
-        Ok((plan, facts, upstream_proxy)) => Ok(Session {
+        Ok((plan, facts, before, upstream_proxy)) => Ok(Session {
             plan,
             policy,
             facts,
@@ -271,6 +278,7 @@ fn make(
             upstream_proxy,
             record,
             sources,
+            before,
         }),
         Err(error) => {
             if let Some(record) = record {
@@ -296,7 +304,7 @@ fn plan_for(
     argv: Vec<OsString>,
     record: Option<&Record>,
     cow_layer: Option<PathBuf>,
-) -> Result<(Plan, HostFacts), CliError> {
+) -> Result<(Plan, HostFacts, Before), CliError> {
     let granted = [
         &policy.files.readonly,
         &policy.files.rw,
@@ -325,7 +333,20 @@ fn plan_for(
         .chain(shared.map(|state| &state.path))
         .map(|path| PathBuf::from(path.as_str()))
         .collect();
-    let mut protected = protected_names(project, preset);
+    let patterns = patterns(policy, project);
+    let wanted = Wanted {
+        hidden: &patterns,
+        skipped: &[],
+    };
+    let survey = survey(project.directory.as_fd(), &wanted);
+    if !patterns.is_empty() {
+        check_hidden(project, &survey)?;
+    }
+    let user = UserGit {
+        home: &context.account.home,
+        environment: &context.environment,
+    };
+    let mut protected = protected_names(project, preset, &survey, &user);
     protected.extend(rule_files(project, flags));
     protected.sort();
     protected.dedup();
@@ -349,6 +370,12 @@ fn plan_for(
         refuse_second_names(project, &facts)?;
     }
     facts.cow_layer = cow_layer;
+    facts.hidden = survey
+        .hidden
+        .iter()
+        .map(|path| project.root.join(path))
+        .collect();
+    let before = Before::of(project, survey, &facts);
     facts.seccomp_profile = seccomp_profile(policy, &facts.home)?;
     for directory in needs.path.into_iter().rev() {
         if !facts.path.contains(&directory) {
@@ -366,7 +393,7 @@ fn plan_for(
     };
     let plan = plan(policy, preset, &facts, &request)?;
     refuse_own(&own, policy, &facts)?;
-    Ok((plan, facts))
+    Ok((plan, facts, before))
 }
 
 /// Reads the user's own seccomp profile; planning tells when it is missing or unusable.

@@ -28,6 +28,15 @@ fn plant(scene: &Scene, script: &str) {
         .assert_success();
 }
 
+/// Gives what rcc put aside after a run its old name, as a user who wants it does.
+#[track_caller]
+fn put_back(scene: &Scene) {
+    let script =
+        "find . -name '*.rcc-aside' | while read -r f; do mv \"$f\" \"${f%.rcc-aside}\"; done";
+    let output = scene.command("sh").args(["-c", script]).output();
+    output.assert_success();
+}
+
 /// Everything beside the project and rcc's own directories must be what it was.
 #[track_caller]
 fn assert_decoys(scene: &Scene) {
@@ -309,6 +318,9 @@ fn protected_names_made_in_the_first_run() {
         "mkdir -p .git/hooks .vscode .claude .idea; echo evil > .git/hooks/pre-commit; echo evil > .vscode/tasks.json; \
          echo evil > .claude/settings.json; echo evil > .envrc; echo evil > .mcp.json; echo evil > .git/commondir",
     );
+    // Where git would run it, it was put aside first.
+    assert!(!exists(&scene.project().join(".git/hooks")));
+    put_back(&scene);
     for path in [
         ".git/hooks/pre-commit",
         ".vscode/tasks.json",
@@ -415,6 +427,7 @@ fn links_in_place_of_protected_names() {
             first.stderr_text().contains(link),
             "the link {link} is not told\n{first}"
         );
+        put_back(&scene);
         for path in protected {
             let words = if path.ends_with("new") {
                 vec!["create", path]
@@ -485,6 +498,7 @@ fn hard_links_to_what_is_protected_in_the_next_run() {
         };
         std::fs::remove_dir_all(scene.project().join(".git/hooks")).unwrap();
         plant(&scene, &format!("{script}; ln {name} {alias}"));
+        put_back(&scene);
         let output = refused(&scene);
         assert!(
             output.stderr_text().contains(name) && output.stderr_text().contains("hard link"),

@@ -14,6 +14,8 @@ mod conf;
 mod document;
 mod environment;
 mod error;
+mod git_config;
+mod glob;
 mod host;
 mod merge;
 mod network;
@@ -43,6 +45,8 @@ pub use conf::{RuleFile, parse_conf, parse_rule_file};
 pub use document::decode;
 pub use environment::{EnvError, EnvName, EnvPattern, check_env_value};
 pub use error::{PolicyError, Position, Problem};
+pub use git_config::{GIT_CONFIG_LIMIT_BYTES, GitConfigError, GitSetting, parse_git_config};
+pub use glob::Pattern;
 pub use host::{HostError, HostName, LABEL_MAX_BYTES, NAME_MAX_BYTES};
 pub use merge::{Layers, merge};
 pub use network::{HOST_NAME, NetworkMode, NetworkPolicy};
@@ -54,7 +58,9 @@ pub use policy::{
 };
 pub use ports::{Checks, PortRange, Ports, PortsError, Protocol, Transport};
 pub use preset::{AgentPreset, PathKind, StatePath};
-pub use protected::{PROTECTED_NAMES, ProtectedClass, ProtectedName, ProtectedPlace};
+pub use protected::{
+    DEPENDENCY_DIRECTORIES, PROTECTED_NAMES, ProtectedClass, ProtectedName, ProtectedPlace,
+};
 pub use publish::{Publish, PublishError};
 pub use registries::PackageManager;
 pub use rule::{Effect, Rule, RuleError, Target};

@@ -11,8 +11,10 @@ use serde::Serialize;
 pub enum ProtectedClass {
     /// Mounted read-only and pinned; a new one is reported at exit.
     ReadOnly,
-    /// Writable, because work needs it; new and changed ones are reported at exit.
+    /// Writable, because work needs it, and run or obeyed without being asked: new and changed ones are listed at exit.
     Report,
+    /// Writable, and run when someone builds, tests or opens the project: new and changed ones are counted at exit.
+    Build,
 }
 
 /// Where the name counts.
@@ -54,7 +56,7 @@ const fn entry(
     }
 }
 
-use ProtectedClass::{ReadOnly, Report};
+use ProtectedClass::{Build, ReadOnly, Report};
 use ProtectedPlace::{Anywhere, GitDirectory, Top};
 
 /// The names that hold for every run; presets of agents add theirs.
@@ -90,14 +92,26 @@ pub const PROTECTED_NAMES: &[ProtectedName] = &[
         "it tells git which directory to take hooks and configuration from",
     ),
     entry(
+        GitDirectory,
+        ReadOnly,
+        "gitdir",
+        "it tells git which worktree belongs to it",
+    ),
+    entry(
+        GitDirectory,
+        ReadOnly,
+        "objects/info/alternates",
+        "it tells git to take objects from elsewhere",
+    ),
+    entry(
         Anywhere,
-        Report,
+        Build,
         ".gitattributes",
         "it attaches filter, diff and merge programs of the configuration to files",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
         ".gitmodules",
         "git fetches and checks out what it names",
     ),
@@ -123,6 +137,36 @@ pub const PROTECTED_NAMES: &[ProtectedName] = &[
         Anywhere,
         ReadOnly,
         "mise.toml",
+        "mise runs its tasks and hooks and sets variables from it",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".mise.local.toml",
+        "mise runs its tasks and hooks and sets variables from it",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        "mise.local.toml",
+        "mise runs its tasks and hooks and sets variables from it",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".mise/",
+        "mise runs its tasks and hooks and sets variables from it",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".config/mise.toml",
+        "mise runs its tasks and hooks and sets variables from it",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".config/mise/",
         "mise runs its tasks and hooks and sets variables from it",
     ),
     entry(
@@ -158,6 +202,18 @@ pub const PROTECTED_NAMES: &[ProtectedName] = &[
     entry(
         Anywhere,
         ReadOnly,
+        ".nvim/",
+        "the editor runs it with `exrc`",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".lvimrc",
+        "a plugin of the editor runs it",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
         ".nvimrc",
         "the editor runs it with `exrc`",
     ),
@@ -178,6 +234,30 @@ pub const PROTECTED_NAMES: &[ProtectedName] = &[
         ReadOnly,
         ".dir-locals.el",
         "the editor evaluates it on opening a file",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".dir-locals-2.el",
+        "the editor evaluates it on opening a file",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".gdbinit",
+        "the debugger runs it on start",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".lldbinit",
+        "the debugger runs it on start",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".Rprofile",
+        "R runs it on start in the directory",
     ),
     entry(
         Anywhere,
@@ -287,6 +367,54 @@ pub const PROTECTED_NAMES: &[ProtectedName] = &[
         ".windsurf/",
         "Windsurf obeys its rules and workflows",
     ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".qwen/",
+        "Qwen Code reads settings, commands and servers from it",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".kiro/",
+        "Kiro runs the hooks and servers in it",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".amazonq/",
+        "Amazon Q starts the servers it names",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".roo/",
+        "Roo Code obeys its rules and starts the servers it names",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".continue/",
+        "Continue starts the servers it names",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".junie/",
+        "Junie obeys its rules and starts the servers it names",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".crush.json",
+        "Crush starts the servers it names",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        "crush.json",
+        "Crush starts the servers it names",
+    ),
     entry(Anywhere, ReadOnly, ".husky/", "its scripts are git hooks"),
     entry(
         Anywhere,
@@ -298,6 +426,30 @@ pub const PROTECTED_NAMES: &[ProtectedName] = &[
         Anywhere,
         ReadOnly,
         "lefthook.yml",
+        "lefthook runs the commands it names as git hooks",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        "lefthook.yaml",
+        "lefthook runs the commands it names as git hooks",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".lefthook.yml",
+        "lefthook runs the commands it names as git hooks",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        ".lefthook.yaml",
+        "lefthook runs the commands it names as git hooks",
+    ),
+    entry(
+        Anywhere,
+        ReadOnly,
+        "lefthook-local.yml",
         "lefthook runs the commands it names as git hooks",
     ),
     entry(
@@ -321,71 +473,200 @@ pub const PROTECTED_NAMES: &[ProtectedName] = &[
     entry(
         Anywhere,
         Report,
+        ".github/actions/",
+        "the forge runs it with the repository's secrets after a push",
+    ),
+    entry(
+        Anywhere,
+        Report,
+        ".circleci/",
+        "the forge runs it with the repository's secrets after a push",
+    ),
+    entry(
+        Anywhere,
+        Report,
+        "azure-pipelines.yml",
+        "the forge runs it with the repository's secrets after a push",
+    ),
+    entry(
+        Anywhere,
+        Report,
+        "Jenkinsfile",
+        "the forge runs it with the repository's secrets after a push",
+    ),
+    entry(
+        Anywhere,
+        Report,
+        ".woodpecker.yml",
+        "the forge runs it with the repository's secrets after a push",
+    ),
+    entry(
+        Anywhere,
+        Report,
+        ".drone.yml",
+        "the forge runs it with the repository's secrets after a push",
+    ),
+    entry(
+        Anywhere,
+        Report,
+        ".forgejo/workflows/",
+        "the forge runs it with the repository's secrets after a push",
+    ),
+    entry(
+        Anywhere,
+        Report,
+        ".gitea/workflows/",
+        "the forge runs it with the repository's secrets after a push",
+    ),
+    entry(
+        Anywhere,
+        Build,
         "package.json",
         "npm runs its scripts on install and by name",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
         ".npmrc",
         "npm takes registry, shell and scripts from it",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
         ".yarnrc.yml",
         "yarn runs the program and plugins it names",
     ),
-    entry(Anywhere, Report, "build.rs", "cargo runs it on every build"),
+    entry(Anywhere, Build, ".yarnrc", "yarn runs the program it names"),
+    entry(Anywhere, Build, ".pnpmfile.cjs", "pnpm runs it on install"),
     entry(
         Anywhere,
-        Report,
+        Build,
+        ".pnp.cjs",
+        "node runs it before every program of the project",
+    ),
+    entry(
+        Anywhere,
+        Build,
+        "eslint.config.js",
+        "the linter of the editor runs it",
+    ),
+    entry(
+        Anywhere,
+        Build,
+        ".eslintrc.js",
+        "the linter of the editor runs it",
+    ),
+    entry(Anywhere, Build, "vite.config.js", "vite runs it"),
+    entry(Anywhere, Build, "vite.config.ts", "vite runs it"),
+    entry(Anywhere, Build, "build.rs", "cargo runs it on every build"),
+    entry(
+        Anywhere,
+        Build,
         ".cargo/config.toml",
         "cargo runs the wrappers, linkers and runners it names",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
+        ".cargo/config",
+        "cargo runs the wrappers, linkers and runners it names",
+    ),
+    entry(
+        Anywhere,
+        Build,
         "rust-toolchain.toml",
         "rustup installs and runs the toolchain it names",
     ),
-    entry(Anywhere, Report, "Makefile", "make runs it"),
-    entry(Anywhere, Report, "justfile", "just runs it"),
-    entry(Anywhere, Report, "Taskfile.yml", "task runs it"),
     entry(
         Anywhere,
-        Report,
+        Build,
+        "rust-toolchain",
+        "rustup installs and runs the toolchain it names",
+    ),
+    entry(Anywhere, Build, "Makefile", "make runs it"),
+    entry(Anywhere, Build, "makefile", "make runs it"),
+    entry(Anywhere, Build, "GNUmakefile", "make runs it"),
+    entry(Anywhere, Build, "justfile", "just runs it"),
+    entry(Anywhere, Build, "Justfile", "just runs it"),
+    entry(Anywhere, Build, "Taskfile.yml", "task runs it"),
+    entry(
+        Anywhere,
+        Build,
         "CMakeLists.txt",
         "cmake runs it on configuration",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
+        "meson.build",
+        "meson runs it on configuration",
+    ),
+    entry(
+        Anywhere,
+        Build,
         "build.gradle",
         "gradle runs it on every build",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
         "build.gradle.kts",
         "gradle runs it on every build",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
         "gradlew",
         "it is the program that builds the project",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
         "mvnw",
         "it is the program that builds the project",
     ),
-    entry(Anywhere, Report, "setup.py", "pip runs it on install"),
     entry(
         Anywhere,
-        Report,
+        Build,
+        "pom.xml",
+        "maven runs the plugins it names",
+    ),
+    entry(
+        Anywhere,
+        Build,
+        ".mvn/",
+        "maven starts with the extensions and options in it",
+    ),
+    entry(
+        Anywhere,
+        Build,
+        "composer.json",
+        "composer runs its scripts",
+    ),
+    entry(Anywhere, Build, "Gemfile", "bundler runs it"),
+    entry(Anywhere, Build, "Rakefile", "rake runs it"),
+    entry(
+        Anywhere,
+        Build,
+        ".bazelrc",
+        "bazel takes options from it that run programs",
+    ),
+    entry(Anywhere, Build, "setup.py", "pip runs it on install"),
+    entry(
+        Anywhere,
+        Build,
+        "setup.cfg",
+        "pip and test runners take options from it",
+    ),
+    entry(
+        Anywhere,
+        Build,
+        "pyproject.toml",
+        "pip runs the build backend it names",
+    ),
+    entry(
+        Anywhere,
+        Build,
         "conftest.py",
         "pytest runs it before any test",
     ),
@@ -395,41 +676,63 @@ pub const PROTECTED_NAMES: &[ProtectedName] = &[
         "sitecustomize.py",
         "python runs it on start when the directory is on its path",
     ),
-    entry(Anywhere, Report, "noxfile.py", "nox runs it"),
-    entry(Anywhere, Report, "Dockerfile", "an image is built from it"),
+    entry(Anywhere, Build, "noxfile.py", "nox runs it"),
+    entry(Anywhere, Build, "tox.ini", "tox runs the commands it names"),
+    entry(Anywhere, Build, "Dockerfile", "an image is built from it"),
     entry(
         Anywhere,
-        Report,
+        Build,
         "compose.yaml",
         "containers with host mounts are started from it",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
         "docker-compose.yml",
         "containers with host mounts are started from it",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
         "flake.nix",
         "nix evaluates it and builds what it says",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
         "shell.nix",
         "nix evaluates it when a shell is opened",
     ),
     entry(
         Anywhere,
-        Report,
+        Build,
         ".tool-versions",
         "version managers install and run what it names",
     ),
-    entry(Anywhere, Report, "CLAUDE.md", "agents on the host obey it"),
-    entry(Anywhere, Report, "AGENTS.md", "agents on the host obey it"),
-    entry(Anywhere, Report, "GEMINI.md", "agents on the host obey it"),
+    entry(
+        Anywhere,
+        Build,
+        ".env",
+        "agents, containers and build tools take variables from it",
+    ),
+    entry(Anywhere, Build, "CLAUDE.md", "agents on the host obey it"),
+    entry(Anywhere, Build, "AGENTS.md", "agents on the host obey it"),
+    entry(Anywhere, Build, "GEMINI.md", "agents on the host obey it"),
+];
+
+/// Directories that tools fill with other people's projects and throw away whole. What lies in them is neither mounted, or
+/// `rm -rf` would fail, nor reported name by name; of the repositories in them what git would run is judged at exit.
+pub const DEPENDENCY_DIRECTORIES: &[&str] = &[
+    "node_modules",
+    "bower_components",
+    ".venv",
+    "venv",
+    ".tox",
+    "target",
+    "build",
+    "_deps",
+    ".terraform",
+    ".build",
 ];
 
 #[cfg(test)]
@@ -479,7 +782,7 @@ mod tests {
             ".gitattributes",
             "CLAUDE.md",
         ] {
-            assert_eq!(class_of(path), Some(Report), "{path}");
+            assert_eq!(class_of(path), Some(Build), "{path}");
         }
         for path in [
             "hooks/",

@@ -1,17 +1,19 @@
 //! What the agent must not change: names in the project that the host executes later, and rcc's own directories.
 
-use std::ffi::OsStr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rcc_host::{Project, git_layout, git_named};
+use rcc_host::{Project, Survey, git_layout, git_named, git_named_by_user, is_dependency};
 use rcc_plan::{EntryKind, HostFacts};
-use rcc_spec::{AgentPreset, PROTECTED_NAMES, Policy, ProtectedClass, ProtectedPlace};
+use rcc_spec::{AgentPreset, PROTECTED_NAMES, Pattern, Policy, ProtectedClass, ProtectedPlace};
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
 
 use crate::cli::RunFlags;
 use crate::error::{CliError, Kind};
+use crate::output;
 
 /// Names that rule files usually have; in a project they are as telling as `rcc.toml`.
 const RULE_FILES: [&str; 2] = ["allowed-hosts.conf", "network-whitelist.yaml"];
@@ -133,23 +135,96 @@ struct OwnDirectory {
     own: PathBuf,
 }
 
-/// Names in the project that the host would execute or trust later, parents before children.
-pub(crate) fn protected_names(project: &Project, preset: Option<&AgentPreset>) -> Vec<PathBuf> {
-    let git = git_layout(project.directory.as_fd());
-    let mut names = git.pointers;
-    names.extend(git_named(project.directory.as_fd(), &project.root));
-    names.extend(RULE_FILES.map(PathBuf::from));
-    for name in PROTECTED_NAMES
-        .iter()
-        .filter(|name| name.class == ProtectedClass::ReadOnly)
-    {
-        let path = name.path.trim_end_matches('/');
-        match name.place {
-            ProtectedPlace::Top | ProtectedPlace::Anywhere => names.push(path.into()),
-            ProtectedPlace::GitDirectory => {
-                names.extend(git.directories.iter().map(|directory| directory.join(path)))
-            }
-        }
+/// Most protected names that are mounted; each costs a few mounts. More are looked at when the run has ended.
+const NAME_LIMIT: usize = 2048;
+/// Most git directories whose configuration is read for paths that it names.
+const CONFIGURATION_LIMIT: usize = 256;
+
+/// Names in the project that the host would execute or trust later and that are made read-only, parents before children.
+pub(crate) fn protected_names(
+    project: &Project,
+    preset: Option<&AgentPreset>,
+    survey: &Survey,
+    configurations: &UserGit<'_>,
+) -> Vec<PathBuf> {
+    let layout = git_layout(project.directory.as_fd());
+    let mut names = layout.pointers;
+    names.extend(
+        survey
+            .pointers
+            .iter()
+            .filter(|path| !is_dependency(path))
+            .cloned(),
+    );
+    let found = survey.git.iter().filter(|path| !is_dependency(path));
+    let directories: BTreeSet<&PathBuf> = layout.directories.iter().chain(found).collect();
+    let git_names = || {
+        let names = PROTECTED_NAMES.iter();
+        names.filter(|name| name.place == ProtectedPlace::GitDirectory)
+    };
+    for directory in &directories {
+        names.extend(git_names().map(|name| directory.join(name.path.trim_end_matches('/'))));
+    }
+    names.extend(host_names(project, preset, survey, configurations));
+    if names.len() > NAME_LIMIT {
+        output::warn(&format!(
+            "the project has {} names that your programs would execute or obey; only {NAME_LIMIT} are protected, the others are looked at when the run ends",
+            names.len()
+        ));
+        // Those near the top first: they are what one opens and starts.
+        names.sort_by_key(|path| path.components().count());
+        names.truncate(NAME_LIMIT);
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Those of them that are not parts of a git directory.
+pub(crate) fn host_names(
+    project: &Project,
+    preset: Option<&AgentPreset>,
+    survey: &Survey,
+    user: &UserGit<'_>,
+) -> Vec<PathBuf> {
+    let mut names: Vec<PathBuf> = RULE_FILES.map(PathBuf::from).into();
+    let mut directories = git_layout(project.directory.as_fd()).directories;
+    directories.extend(
+        survey
+            .git
+            .iter()
+            .filter(|path| !is_dependency(path))
+            .cloned(),
+    );
+    directories.sort_by_key(|path| path.components().count());
+    directories.dedup();
+    directories.truncate(CONFIGURATION_LIMIT);
+    for directory in &directories {
+        names.extend(git_named(
+            project.directory.as_fd(),
+            &project.root,
+            directory,
+        ));
+    }
+    names.extend(git_named_by_user(
+        project.directory.as_fd(),
+        &project.root,
+        user.home,
+        &directories,
+        &user.configurations(),
+    ));
+    let found = survey.names.iter();
+    names.extend(
+        found
+            .filter(|(_, name)| name.class == ProtectedClass::ReadOnly)
+            .map(|(path, _)| path.clone()),
+    );
+    if survey.stopped {
+        // What stands at the top is protected in any case.
+        let top = PROTECTED_NAMES.iter().filter(|name| {
+            name.class == ProtectedClass::ReadOnly && name.place != ProtectedPlace::GitDirectory
+        });
+        names.extend(top.map(|name| PathBuf::from(name.path.trim_end_matches('/'))));
     }
     let own = preset
         .into_iter()
@@ -158,4 +233,87 @@ pub(crate) fn protected_names(project: &Project, preset: Option<&AgentPreset>) -
     names.sort();
     names.dedup();
     names
+}
+
+/// Where the user's own configuration of git is.
+pub(crate) struct UserGit<'a> {
+    /// The real home.
+    pub(crate) home: &'a Path,
+    /// The caller's environment.
+    pub(crate) environment: &'a BTreeMap<OsString, OsString>,
+}
+
+impl UserGit<'_> {
+    fn configurations(&self) -> Vec<PathBuf> {
+        let variable = |name: &str| {
+            let value = self.environment.get(OsStr::new(name));
+            value.filter(|value| !value.is_empty()).map(PathBuf::from)
+        };
+        let own = match variable("GIT_CONFIG_GLOBAL") {
+            Some(file) => vec![file],
+            None => vec![
+                self.home.join(".gitconfig"),
+                variable("XDG_CONFIG_HOME")
+                    .unwrap_or_else(|| self.home.join(".config"))
+                    .join("git/config"),
+            ],
+        };
+        own.into_iter().chain(["/etc/gitconfig".into()]).collect()
+    }
+}
+
+/// The patterns of what is hidden.
+pub(super) fn patterns(policy: &Policy, project: &Project) -> Vec<Pattern> {
+    let root = project.root.to_string_lossy();
+    let hidden = policy.files.hidden.iter();
+    hidden
+        .filter_map(|path| Pattern::of(&path.value, &root))
+        .collect()
+}
+
+/// Most files and directories that patterns hide.
+const HIDDEN_LIMIT: usize = 1024;
+
+/// Refuses to hide a part of what the patterns match, and tells about files that can be read under another name.
+pub(super) fn check_hidden(project: &Project, survey: &Survey) -> Result<(), CliError> {
+    if survey.stopped || survey.hidden.len() > HIDDEN_LIMIT {
+        let error = if survey.stopped {
+            TooMuchToHide::Entries {
+                looked_at: survey.entries,
+            }
+        } else {
+            TooMuchToHide::Matches {
+                count: survey.hidden.len(),
+                limit: HIDDEN_LIMIT,
+            }
+        };
+        return Err(CliError::new(Kind::Denied, error)
+            .hint("name the directories that hold them, or their paths, without wildcards"));
+    }
+    for path in &survey.hidden {
+        let names = open_beneath(project, path, OFlags::PATH | OFlags::NOFOLLOW)
+            .and_then(rustix::fs::fstat)
+            .map_or(1, |status| match FileType::from_raw_mode(status.st_mode) {
+                FileType::RegularFile => status.st_nlink,
+                _ => 1,
+            });
+        if names > 1 {
+            output::warn(&format!(
+                "{} is hidden, but the same file has another name (a hard link), under which it can be read if that lies in the project",
+                rcc_plan::escape(path)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Patterns that cannot be applied to all of the project.
+#[derive(Debug, thiserror::Error)]
+enum TooMuchToHide {
+    #[error(
+        "cannot hide by patterns: the project has more than the {looked_at} entries that were looked at"
+    )]
+    Entries { looked_at: usize },
+    #[error("cannot hide by patterns: they match {count} files, at most {limit} can be hidden")]
+    Matches { count: usize, limit: usize },
 }
