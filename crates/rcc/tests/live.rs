@@ -184,6 +184,52 @@ fn rules_of_a_run_are_changed_listed_tested_and_logged() {
 }
 
 #[test]
+fn udp_flows_are_cut_by_new_rules_and_others_go_on() {
+    for world in worlds() {
+        let place = Place::new(&world, "flows");
+        let mut inside = Inside::start(
+            &place,
+            &[
+                "--allow",
+                "allowed.example:7/udp",
+                "--allow",
+                "denied.example:7/udp",
+            ],
+        );
+        // In one read: what a datagram has beyond it is lost.
+        let answers = |flow: u8| {
+            format!(
+                "echo x >&{flow} && timeout 4 dd bs=64 count=1 status=none <&{flow} | grep -qx x"
+            )
+        };
+        assert_eq!(inside.step("exec 5<>/dev/udp/allowed.example/7"), 0);
+        assert_eq!(inside.step("exec 6<>/dev/udp/denied.example/7"), 0);
+        for flow in [5, 6] {
+            assert_eq!(inside.step(&answers(flow)), 0, "the control of {flow}");
+        }
+        let deny = net(&place, &["deny", "denied.example"]);
+        assert!(
+            deny.assert_success()
+                .stderr_text()
+                .contains("one connection was cut"),
+            "{deny}"
+        );
+        assert_ne!(inside.step(&answers(6)), 0);
+        assert_eq!(inside.step(&answers(5)), 0);
+        net(&place, &["allow", "denied.example:7/udp"]).assert_success();
+        assert_eq!(inside.step(&answers(6)), 0, "allowed again");
+        wait_until("the cut in the log", || {
+            let log = net(&place, &["log", "--json"]);
+            log.assert_success()
+                .stdout_text()
+                .lines()
+                .any(|line| line.contains("\"udp\"") && line.contains("\"deny_rule\""))
+        });
+        inside.finish().assert_success();
+    }
+}
+
+#[test]
 fn the_control_socket_cannot_be_reached_from_inside() {
     for world in worlds() {
         let place = Place::new(&world, "socket");
