@@ -58,14 +58,15 @@ pub enum Outcome {
     Failed(Errno),
 }
 
-/// Notes how the git directories are before a run.
+/// Notes how the git directories are before a run, and the hooks and configuration that they name.
 #[must_use]
-pub fn git_before(project: BorrowedFd<'_>, survey: &Survey) -> GitBefore {
+pub fn git_before(project: BorrowedFd<'_>, survey: &Survey, configured: &[PathBuf]) -> GitBefore {
     let mut before = GitBefore::default();
     let files = survey.git.iter().flat_map(|directory| git_files(directory));
-    for path in files.chain(survey.pointers.iter().cloned()) {
+    let files = files.chain(survey.pointers.iter().cloned());
+    for path in files.chain(configured.iter().cloned()) {
         if let Some(mark) = mark(project, &path) {
-            if is_config(&path) {
+            if is_config(&path) || configured.contains(&path) {
                 before.known.insert(path.clone(), dangers(project, &path));
             }
             before.marks.insert(path, mark);
@@ -83,6 +84,7 @@ pub fn git_left(
     root: &Path,
     before: &GitBefore,
     now: &Survey,
+    configured: &[PathBuf],
     guarded: &dyn Fn(&Path) -> bool,
 ) -> Vec<GitFinding> {
     let mut found = Vec::new();
@@ -90,18 +92,19 @@ pub fn git_left(
         let now = mark(project, path);
         now.is_some() && now.as_ref() != before.marks.get(path)
     };
+    let news = |path: &Path| {
+        let known = before.known.get(path);
+        let dangers = dangers(project, path).into_iter();
+        dangers
+            .filter(|danger| known.is_none_or(|known| !known.contains(danger)))
+            .collect::<Vec<String>>()
+    };
     for path in now.git.iter().flat_map(|directory| git_files(directory)) {
         if !changed(&path) {
             continue;
         }
         let reasons = match path.file_name().map(OsStr::as_bytes) {
-            Some(b"config" | b"config.worktree") => {
-                let known = before.known.get(&path);
-                let dangers = dangers(project, &path).into_iter();
-                dangers
-                    .filter(|danger| known.is_none_or(|known| !known.contains(danger)))
-                    .collect()
-            }
+            Some(b"config" | b"config.worktree") => news(&path),
             Some(b"hooks") => hooks(project, &path),
             Some(b"commondir") => common(project, root, &path, now),
             // They run nothing by themselves: a worktree's own place, objects of another repository, and programs that a
@@ -117,6 +120,16 @@ pub fn git_left(
         if !reasons.is_empty() {
             let leave = guarded(&path) || !moves(&path);
             found.push(finding(project, path, reasons, leave));
+        }
+    }
+    for path in configured.iter().filter(|path| changed(path)) {
+        // Which of the two it is, is the configuration's word: a directory holds hooks, all else is configuration.
+        let reasons = match is_directory(project, path) {
+            true => hooks(project, path),
+            false => news(path),
+        };
+        if !reasons.is_empty() {
+            found.push(finding(project, path.clone(), reasons, guarded(path)));
         }
     }
     for path in &now.pointers {
@@ -222,6 +235,12 @@ fn hooks(project: BorrowedFd<'_>, path: &Path) -> Vec<String> {
         .into_iter()
         .map(|name| format!("git runs its hook {name}"))
         .collect()
+}
+
+fn is_directory(project: BorrowedFd<'_>, path: &Path) -> bool {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(project, path, flags, Mode::empty(), resolve).is_ok()
 }
 
 /// A `commondir` must lead to a git directory of the project.
@@ -346,8 +365,8 @@ mod tests {
         let (root, fd) = scratch("aside");
         repository(&root, ".git", "[core]\n\tbare = false\n\tpager = less\n");
         let look = || survey(fd.as_fd(), &Wanted::default());
-        let before = git_before(fd.as_fd(), &look());
-        assert!(git_left(fd.as_fd(), &root, &before, &look(), &|_| false).is_empty());
+        let before = git_before(fd.as_fd(), &look(), &[]);
+        assert!(git_left(fd.as_fd(), &root, &before, &look(), &[], &|_| false).is_empty());
 
         repository(
             &root,
@@ -365,7 +384,7 @@ mod tests {
         std::fs::create_dir(root.join("y")).unwrap();
         symlink("/elsewhere", root.join("y/.git")).unwrap();
         symlink("/dev/zero", root.join("fine/.git/config.worktree")).unwrap();
-        let mut found = git_left(fd.as_fd(), &root, &before, &look(), &|_| false);
+        let mut found = git_left(fd.as_fd(), &root, &before, &look(), &[], &|_| false);
         found.sort_by(|a, b| a.path.cmp(&b.path));
         let names: Vec<&str> = found.iter().map(|one| one.path.to_str().unwrap()).collect();
         assert_eq!(
@@ -392,9 +411,9 @@ mod tests {
             ".git/config",
             "[core]\n\tpager = less\n[branch \"x\"]\n\tremote = o\n",
         );
-        assert!(git_left(fd.as_fd(), &root, &before, &look(), &|_| false).is_empty());
+        assert!(git_left(fd.as_fd(), &root, &before, &look(), &[], &|_| false).is_empty());
         write(&root, ".git/config", "[core]\n\tpager = more\n");
-        let found = git_left(fd.as_fd(), &root, &before, &look(), &|path| {
+        let found = git_left(fd.as_fd(), &root, &before, &look(), &[], &|path| {
             path == Path::new(".git/config")
         });
         assert_eq!(found[0].outcome, Outcome::Left);

@@ -16,7 +16,7 @@ use rcc_plan::{EntryKind, HostFacts, ProtectedEntry, escape};
 use rcc_spec::{PROTECTED_NAMES, ProtectedClass, ProtectedName, ProtectedPlace};
 
 use crate::output;
-use crate::session::{Session, UserGit, host_names};
+use crate::session::{Session, UserGit, configured_names, host_names};
 
 /// Most names that are told, of each kind.
 const LISTED: usize = 20;
@@ -29,6 +29,9 @@ const REASONS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Before {
     git: GitBefore,
+    /// Hooks and configuration that the configurations of git named then. What a new one names does not count: it is put
+    /// aside itself.
+    configured: Vec<PathBuf>,
     marks: BTreeMap<PathBuf, Mark>,
     /// What was hidden: nobody could change it.
     hidden: Vec<PathBuf>,
@@ -46,16 +49,25 @@ impl Before {
             ));
         }
         let guarded = guarded(facts);
+        let configured = configured_names(project, &survey, &user_git(facts));
         let names = survey.names.iter().map(|(path, _)| path);
         Self {
-            git: git_before(directory, &survey),
+            git: git_before(directory, &survey, &configured),
             marks: names
                 .filter(|path| !guarded.contains(path.as_path()))
                 .filter_map(|path| Some((path.clone(), mark(directory, path)?)))
                 .collect(),
+            configured,
             hidden: survey.hidden,
             stopped: survey.stopped,
         }
+    }
+}
+
+fn user_git(facts: &HostFacts) -> UserGit<'_> {
+    UserGit {
+        home: &facts.home,
+        environment: &facts.environment,
     }
 }
 
@@ -90,6 +102,7 @@ pub(crate) fn tell(session: &Session) {
             &project.root,
             &session.before.git,
             &now,
+            &session.before.configured,
             &is_guarded,
         );
         tell_git(&left);
@@ -196,10 +209,7 @@ fn tell_git(found: &[GitFinding]) {
 /// Names that are read-only when they exist and were not there before, or were links that lead elsewhere now; of a new
 /// directory only its own name.
 fn appeared(session: &Session, now: &Survey) -> Result<Vec<String>, HostError> {
-    let user = UserGit {
-        home: &session.facts.home,
-        environment: &session.facts.environment,
-    };
+    let user = user_git(&session.facts);
     let names = host_names(&session.project, session.preset.as_ref(), now, &user);
     let before = &session.facts.project.protected;
     let entries: Vec<ProtectedEntry> =

@@ -31,7 +31,7 @@ use crate::record::Record;
 use crate::upstream_proxy;
 
 use program::{Needs, argv, consent};
-pub(crate) use protected::{UserGit, host_names};
+pub(crate) use protected::{UserGit, configured_names, host_names};
 use protected::{
     check_hidden, patterns, protected_names, refuse_own, refuse_second_names, rule_files,
 };

@@ -188,6 +188,36 @@ pub(crate) fn host_names(
     user: &UserGit<'_>,
 ) -> Vec<PathBuf> {
     let mut names: Vec<PathBuf> = RULE_FILES.map(PathBuf::from).into();
+    names.extend(configured_names(project, survey, user));
+    let found = survey.names.iter();
+    names.extend(
+        found
+            .filter(|(_, name)| name.class == ProtectedClass::ReadOnly)
+            .map(|(path, _)| path.clone()),
+    );
+    if survey.stopped {
+        // What stands at the top is protected in any case.
+        let top = PROTECTED_NAMES.iter().filter(|name| {
+            name.class == ProtectedClass::ReadOnly && name.place != ProtectedPlace::GitDirectory
+        });
+        names.extend(top.map(|name| PathBuf::from(name.path.trim_end_matches('/'))));
+    }
+    let own = preset
+        .into_iter()
+        .flat_map(|preset| &preset.project_protected);
+    names.extend(own.map(|path| PathBuf::from(path.path.relative())));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Hooks and configuration in the project that configurations of git name.
+pub(crate) fn configured_names(
+    project: &Project,
+    survey: &Survey,
+    user: &UserGit<'_>,
+) -> Vec<PathBuf> {
+    let mut names = Vec::new();
     let mut directories = git_layout(project.directory.as_fd()).directories;
     directories.extend(
         survey
@@ -213,25 +243,6 @@ pub(crate) fn host_names(
         &directories,
         &user.configurations(),
     ));
-    let found = survey.names.iter();
-    names.extend(
-        found
-            .filter(|(_, name)| name.class == ProtectedClass::ReadOnly)
-            .map(|(path, _)| path.clone()),
-    );
-    if survey.stopped {
-        // What stands at the top is protected in any case.
-        let top = PROTECTED_NAMES.iter().filter(|name| {
-            name.class == ProtectedClass::ReadOnly && name.place != ProtectedPlace::GitDirectory
-        });
-        names.extend(top.map(|name| PathBuf::from(name.path.trim_end_matches('/'))));
-    }
-    let own = preset
-        .into_iter()
-        .flat_map(|preset| &preset.project_protected);
-    names.extend(own.map(|path| PathBuf::from(path.path.relative())));
-    names.sort();
-    names.dedup();
     names
 }
 
