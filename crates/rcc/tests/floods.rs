@@ -126,13 +126,16 @@ fn a_hundred_thousand_names() {
 asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 asking.connect(("198.18.0.1", 53))
 asking.setblocking(False)
-asked = answers = 0
+asked = answers = lost = 0
 def collect(outstanding):
-    global answers
-    while asked - answers > outstanding:
-        select.select([asking], [], [], 10)
-        asking.recv(4096)
-        answers += 1
+    global answers, lost
+    while asked - answers - lost > outstanding:
+        if select.select([asking], [], [], 3)[0]:
+            asking.recv(4096)
+            answers += 1
+        else:
+            # The kernel drops what a busy processor leaves in its backlog, which all tests of the machine share.
+            lost = asked - answers
 for number in range(100_000):
     # Every tenth name is below an allowed one and leaves for the resolver.
     zone = "allowed.example" if number % 10 == 0 else "flood.test"
@@ -143,9 +146,13 @@ for number in range(100_000):
         served("allowed.example")
 collect(0)
 served("allowed.example")
+print("lost", lost)
 "#,
     );
     assert_served(&told, 6);
+    let lost = told.0.lines().find_map(|line| line.strip_prefix("lost "));
+    let lost: u32 = lost.unwrap().parse().unwrap();
+    assert!(lost < 500, "{lost} of 100,000 questions were not answered");
 }
 
 #[test]

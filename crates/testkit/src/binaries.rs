@@ -105,6 +105,22 @@ fn build() -> PathBuf {
     profile_directory.to_owned()
 }
 
+/// Copies a program, so that it can be executed at once (mode 755).
+///
+/// Another process does the writing: a thread of this one that forks meanwhile would take the open file along, and executing
+/// what somebody holds open for writing fails with `ETXTBSY` (`execve(2)`).
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("install")
+        .args(["-m", "755", "--"])
+        .args([from, to])
+        .status()
+        .expect("install(1) can be started");
+    assert!(status.success(), "cannot copy {}", from.display());
+}
+
 /// Finds a program of the system on `PATH`, and in the `sbin` directories that an ordinary user's `PATH` lacks.
 #[must_use]
 pub fn system_tool(name: &str) -> Option<PathBuf> {

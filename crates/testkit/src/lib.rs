@@ -32,6 +32,6 @@ mod require;
 pub mod syscalls;
 pub mod world;
 
-pub use binaries::{Binary, binary, system_tool};
+pub use binaries::{Binary, binary, copy_program, system_tool};
 pub use ordinary::{is_second_run, run_again_as_ordinary_user};
 pub use require::{SKIP_LOG_VARIABLE, require, require_that, skipped};

@@ -41,9 +41,7 @@ pub fn run_again_as_ordinary_user(programs: &[&Path]) {
         let target = directory
             .0
             .join(source.file_name().expect("a program has a name"));
-        std::fs::copy(source, &target).expect("programs can be copied to the temporary directory");
-        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o755))
-            .expect("the copy is ours");
+        crate::copy_program(source, &target);
         target
     };
     let test = copy(&own);

@@ -21,7 +21,7 @@ fn a_set_user_id_program_of_another_user() {
     };
     if scene.is_root() {
         let tool = scene.base.join("outside/tool");
-        std::fs::copy(probe::path(), &tool).unwrap();
+        rcc_testkit::copy_program(&probe::path(), &tool);
         std::os::unix::fs::chown(&tool, Some(64_002), Some(64_002)).unwrap();
         std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o6755)).unwrap();
         let outside = Record::of(&scene.command(&tool).arg("whoami").output());
@@ -68,7 +68,7 @@ fn a_program_with_file_capabilities() {
         return;
     };
     let tool = scene.base.join("outside/tool");
-    std::fs::copy(probe::path(), &tool).unwrap();
+    rcc_testkit::copy_program(&probe::path(), &tool);
     scene.world.give_to_user(&scene.base);
     let tool = tool.to_str().unwrap();
     // Written by hand, so that no tool is needed: version 2 (capabilities(7)) with net_raw (13) and sys_admin (21)

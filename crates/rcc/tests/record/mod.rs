@@ -46,7 +46,7 @@ pub(crate) fn posture(scene: &Scene, flags: &[&str]) -> Value {
     let program = scene.base.join("bin/rcc-probe");
     if !program.exists() {
         std::fs::create_dir_all(scene.base.join("bin")).unwrap();
-        std::fs::copy(probe::path(), &program).unwrap();
+        rcc_testkit::copy_program(&probe::path(), &program);
     }
     let command = command
         .args(flags)

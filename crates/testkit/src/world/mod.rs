@@ -292,7 +292,6 @@ impl World {
     /// # Panics
     /// When it cannot be copied.
     pub fn install_in(&self, program: &Path, directory: &Path) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt as _;
         let target = directory.join(program.file_name().expect("a program has a name"));
         if !target.exists() {
             // By another name first: a test that runs at the same time must not see half a program.
@@ -300,10 +299,7 @@ impl World {
                 ".new-{}",
                 self.next_job.fetch_add(1, Ordering::Relaxed)
             ));
-            std::fs::copy(program, &new)
-                .expect("the program is readable and the directory writable");
-            std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))
-                .expect("the copy is ours");
+            crate::copy_program(program, &new);
             std::fs::rename(&new, &target).expect("the directory is writable");
         }
         target
