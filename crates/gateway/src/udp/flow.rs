@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::quic::{Guard, SeenConnections};
 use super::upstream::Upstream;
 use crate::audit::{Event, Outcome, Record};
-use crate::refusal::Destination;
+use crate::refusal::{Destination, Refusal};
 use crate::relay::Traffic;
 use crate::shared::Shared;
 
@@ -131,6 +131,15 @@ impl Flow {
 
     pub(super) fn verdict(&self) -> Verdict {
         self.state().verdict.clone()
+    }
+
+    /// The refusal of what was said in the flow, with the rule that allows the flow and so holds it to its name.
+    pub(super) fn held_by_rule(&self, refusal: Refusal) -> Refusal {
+        let by = || self.verdict().rule.as_ref().map(ToString::to_string);
+        Refusal {
+            rule: refusal.rule.clone().or_else(by),
+            ..refusal
+        }
     }
 
     /// Notes datagrams of the agent.

@@ -102,6 +102,7 @@ impl Flows {
         for flow in &flows {
             let guard = |flow: &Flow| flow.state().guard.as_ref()?.overdue(now);
             if let Some(refusal) = guard(flow) {
+                let refusal = flow.held_by_rule(refusal);
                 self.refuse(shared, flow, &refusal, 0);
             }
         }

@@ -153,6 +153,7 @@ fn forward(relay: &Arc<Relay>, key: Key, payloads: &[&[u8]]) {
             }
             Passage::Refuse(refusal) => {
                 pass(relay, &flow, &passed);
+                let refusal = flow.held_by_rule(refusal);
                 return shared.flows.refuse(shared, &flow, &refusal, payload.len());
             }
         }
