@@ -10,18 +10,26 @@
 
 mod support;
 
+#[path = "network_corpus/addresses.rs"]
+mod addresses;
 #[path = "network_corpus/case.rs"]
-#[allow(dead_code, reason = "the other tables use the rest")]
 mod case;
+#[path = "network_corpus/clients.rs"]
+mod clients;
 #[path = "network_corpus/hello.rs"]
-#[allow(dead_code, reason = "the other tables use the rest")]
 mod hello;
 #[path = "network_corpus/names.rs"]
 mod names;
+#[path = "network_corpus/resolving.rs"]
+mod resolving;
+#[path = "network_corpus/rules.rs"]
+mod rules;
 #[path = "network_corpus/runner.rs"]
 mod runner;
 #[path = "network_corpus/servers.rs"]
 mod servers;
+#[path = "network_corpus/tricks.rs"]
+mod tricks;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -31,7 +39,17 @@ use rcc_testkit::world::{User, World, WorldConfig};
 use servers::Servers;
 
 fn groups() -> Vec<Group> {
-    [names::groups()].into_iter().flatten().collect()
+    [
+        names::groups(),
+        addresses::groups(),
+        tricks::groups(),
+        resolving::groups(),
+        rules::groups(),
+        clients::groups(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Runs groups in one world and fails with everything that was not as the tables say.
@@ -118,7 +136,7 @@ fn root_is_under_the_same_rules() {
 fn the_table_is_large_and_its_names_differ() {
     let groups = groups();
     let cases: Vec<_> = groups.iter().flat_map(|group| &group.cases).collect();
-    assert!(cases.len() >= 100, "{} cases", cases.len());
+    assert!(cases.len() >= 150, "{} cases", cases.len());
     let names: std::collections::BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
     assert_eq!(names.len(), cases.len(), "two cases share a name");
 }

@@ -40,7 +40,7 @@ pub(crate) enum Expect {
 pub(crate) struct Refusal {
     /// The output holds all of these: the form that the client's protocol knows.
     pub(crate) shows: Vec<String>,
-    /// Reason and rule of every refusing line in the log; `None` when the kernel inside refuses, before there is a packet.
+    /// Reason and rule of every refusing line in the log; `None` where nothing comes before the gateway that it could refuse.
     pub(crate) log: Option<(&'static str, &'static str)>,
     /// Listeners that may be connected to (`ADDRESS:PORT`), but hear no byte: what is refused is what would be said there.
     pub(crate) touches: Vec<&'static str>,
@@ -96,7 +96,7 @@ impl Case {
         }
     }
 
-    /// A case that the kernel inside refuses, so that nothing reaches the gateway.
+    /// A case of which nothing is in the log: the kernel inside refuses, so that nothing reaches the gateway, or nothing was asked.
     pub(crate) fn refused_by_kernel(
         kind: &'static str,
         name: impl Into<String>,
