@@ -16,6 +16,10 @@ mod descriptors;
 mod destruction;
 #[path = "attacks/environment.rs"]
 mod environment;
+#[path = "attacks/git_work.rs"]
+mod git_work;
+#[path = "attacks/hidden.rs"]
+mod hidden;
 #[path = "attacks/kernel_files.rs"]
 mod kernel_files;
 #[path = "attacks/kernel_surface.rs"]
