@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test program")]
 
+mod golden;
 mod world;
 
 use std::fs::File;
@@ -134,4 +135,81 @@ fn colour_is_for_terminals_that_want_it() {
             .unwrap()
             .contains('\u{1b}')
     );
+}
+
+/// What the user reads before a changed policy counts, word for word; the golden file is there to be read.
+#[test]
+fn ten_changes_of_a_policy_in_the_words_of_the_question() {
+    let base = "version = 1\n[network]\nmode = \"allowlist\"\nallow = [\"example.com\"]\n[files]\nhidden = [\".env\", \"**/*.pem\"]\n";
+    let network = |line: &str| base.replace("[files]", &format!("{line}\n[files]"));
+    let changes = [
+        (
+            "a host more",
+            base.replace("example.com", "*.example.com\", \"203.0.113.0/24:5432"),
+        ),
+        ("the mode", base.replace("allowlist", "internet")),
+        ("a package manager's preset", network("presets = [\"npm\"]")),
+        (
+            "a raw rule",
+            base.replace("example.com\"", "example.com\", \"example.com:8443/raw\""),
+        ),
+        ("ports of the host", network("host_ports = [5432]")),
+        (
+            "a published port",
+            network("publish = [\"127.0.0.1:3000\", \"8080:80\"]"),
+        ),
+        (
+            "a proxy, which a project cannot name",
+            network("upstream_proxy = \"http://proxy.example.com:3128\""),
+        ),
+        (
+            "paths to read and write",
+            format!("{base}readonly = [\"~/shared\"]\nrw = [\"~/cache\"]\n"),
+        ),
+        (
+            "hidden files no longer hidden",
+            base.replace("\".env\", \"**/*.pem\"", "\".env\""),
+        ),
+        (
+            "dangerous words",
+            format!(
+                "{base}share_state = true\n[hardening]\ndangerously_without_landlock = true\ndangerously_without_protected_paths = true\n"
+            ),
+        ),
+        (
+            "a variable of the caller",
+            format!("{base}[env]\npass = [\"AWS_*\"]\n"),
+        ),
+    ];
+    let mut text = String::new();
+    for (name, changed) in changes {
+        let world = World::new();
+        world.file(".npmrc", "registry=https://npm.example.com/\n");
+        world.policy(base);
+        let (code, _) = converse(&mut world.rcc(["trust"]), "y\n");
+        assert_eq!(code, Some(0));
+        world.policy(&changed);
+        let (code, shown) = converse(&mut world.rcc(["run", "true"]), "n\n");
+        assert_eq!(code, Some(125), "{name}: {shown}");
+        let home = world.home();
+        let base = home.parent().unwrap().to_str().unwrap();
+        let shown = shown.replace(base, "[WORLD]").replace("\r\n", "\n");
+        // The terminal echoes the answer whenever it was typed, between two writes of rcc.
+        let shown = shown.replace("[y/N] n\n", "[y/N] ");
+        let lines: Vec<&str> = shown.lines().filter(|line| *line != "n").collect();
+        let plain: String = lines
+            .join("\n")
+            .split('\u{1b}')
+            .enumerate()
+            .map(|(number, part)| {
+                if number == 0 {
+                    part
+                } else {
+                    part.split_once('m').map_or("", |(_, rest)| rest)
+                }
+            })
+            .collect();
+        text.push_str(&format!("## {name}\n\n{}\n\n", plain.trim()));
+    }
+    golden::assert_golden("dialogue.txt", &text);
 }
