@@ -10,6 +10,8 @@
 
 mod scene;
 
+#[path = "attacks/agent_config.rs"]
+mod agent_config;
 #[path = "attacks/descriptors.rs"]
 mod descriptors;
 #[path = "attacks/destruction.rs"]
