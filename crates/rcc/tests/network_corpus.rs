@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test program")]
 
+#[path = "world/mod.rs"]
+mod hermetic;
 mod support;
 
 #[path = "network_corpus/addresses.rs"]
@@ -130,6 +132,30 @@ fn root_is_under_the_same_rules() {
     }
     check(&world, &groups);
     tell("root", &groups);
+}
+
+#[test]
+fn a_form_of_a_name_in_a_rule_means_what_it_means_elsewhere() {
+    let world = hermetic::World::new();
+    for (form, bytes, is_same) in names::in_rules() {
+        let why = ["--network", "allowlist", "--why", "allowed.example:443"];
+        let text = std::str::from_utf8(bytes).unwrap();
+        let rule = match text.contains('\0') {
+            // No argument can hold it.
+            true => {
+                world.file("project/hosts.conf", format!("{text}\n"));
+                ["plan", "-a", "hosts.conf"]
+            }
+            false => ["plan", "--allow", text],
+        };
+        let mut command = world.rcc(rule);
+        let output = command.args(why).output().unwrap();
+        // 0: allowed; 1: refused; 125: not a rule.
+        let code = output.status.code().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!([0, 1, 125].contains(&code), "{form}: {code} {text}");
+        assert_eq!(code == 0, is_same, "{form}: {code} {text}");
+    }
 }
 
 #[test]

@@ -210,18 +210,19 @@ fn languages() -> Vec<Case> {
     };
     let java = |url: &str| {
         format!(
-            "cat >Client.java <<'X'\n\
+            "[ -f Client.class ] || {{ cat >Client.java <<'X'\n\
              public class Client {{\n\
              public static void main(String[] a) throws Exception {{\n\
              for (int turn = 0; turn < 2; turn++) {{\n\
              long start = System.nanoTime();\n\
              try {{\n\
-             var c = (java.net.HttpURLConnection) new java.net.URL(\"{url}\").openConnection();\n\
+             var c = (java.net.HttpURLConnection) new java.net.URL(a[0]).openConnection();\n\
              System.out.println(c.getResponseCode() + \" \" + c.getHeaderField(\"X-Rcc-Reason\"));\n\
              }} catch (Exception e) {{ System.out.println(e); }}\n\
              if (turn == 1) System.out.println(\"milliseconds \" + (System.nanoTime() - start) / 1e6);\n\
              }} }} }}\nX\n\
-             java -XX:TieredStopAtLevel=1 -Xshare:auto -XX:-UsePerfData Client.java"
+             javac -proc:none Client.java; }}\n\
+             java -XX:TieredStopAtLevel=1 -Xshare:auto -XX:-UsePerfData -cp . Client {url}"
         )
     };
     let py = &["/usr/bin/python3"];

@@ -1,4 +1,4 @@
-//! Forms of a name, each decided in DNS, in the SNI and in the Host field.
+//! Forms of a name, each decided in rules, in DNS, in the SNI and in the Host field.
 //!
 //! A rule allows `allowed.example` and what is below it. What is written otherwise but means the same must pass; what only looks
 //! like it must not, whoever might read it differently.
@@ -6,7 +6,7 @@
 use crate::case::{Case, Group, escaped, probe, talk};
 use crate::hello;
 
-/// A form and what becomes of it in the three places: `None` where it must pass.
+/// A form and what becomes of it in DNS, SNI and Host: `None` where it must pass.
 struct Form {
     name: &'static str,
     /// As bytes of SNI and Host.
@@ -301,7 +301,19 @@ fn dns(form: &Form, name: &str, shows: &str) -> Option<Case> {
     })
 }
 
-fn four_places() -> Vec<Case> {
+/// Each form as a rule: its name, its bytes, and whether the rule allows `allowed.example`.
+pub(crate) fn in_rules() -> impl Iterator<Item = (&'static str, &'static [u8], bool)> {
+    // In a rule a star is a wildcard.
+    FORMS.iter().map(move |form| {
+        (
+            form.name,
+            form.bytes,
+            form.in_sni == OK || form.name == "a literal wildcard",
+        )
+    })
+}
+
+fn three_places() -> Vec<Case> {
     let mut cases = Vec::new();
     for form in FORMS {
         let name = form.name;
@@ -417,7 +429,7 @@ fn lengths() -> Vec<Case> {
 }
 
 pub(crate) fn groups() -> Vec<Group> {
-    let cases = four_places().into_iter().chain(lengths()).collect();
+    let cases = three_places().into_iter().chain(lengths()).collect();
     let flags = vec![
         "--network",
         "allowlist",

@@ -28,7 +28,7 @@ const CASES_OF_A_RUN: usize = 8;
 
 /// Reads lines `NUMBER FILE`, runs each file, and shows its output, its exit code and its time in microseconds.
 const DRIVER: &str = r#"PROBE=$0; export PROBE WAIT
-if [ "$1" = sandbox ]; then WAIT=500; else WAIT=40; fi
+if [ "$1" = sandbox ]; then WAIT=300; else WAIT=40; fi
 printf 'ready\n'
 while read -r number file; do
     start=$(date +%s%N)

@@ -14,6 +14,7 @@ const socket = http.createServer(say).on('upgrade', (request, stream) => {
   const accept = crypto.createHash('sha1').update(key).digest('base64');
   stream.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
   stream.on('error', () => {});
+  stream.on('end', () => stream.end());
   stream.on('data', (frame) => {
     const length = frame[1] & 127, mask = frame.subarray(2, 6), payload = frame.subarray(6, 6 + length);
     const plain = Buffer.from(payload.map((byte, index) => byte ^ mask[index % 4]));
