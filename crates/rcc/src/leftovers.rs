@@ -17,6 +17,7 @@ use rcc_spec::{PROTECTED_NAMES, ProtectedClass, ProtectedName, ProtectedPlace};
 
 use crate::output;
 use crate::session::{Session, UserGit, configured_names, host_names};
+use crate::shared_state::SharedState;
 
 /// Most names that are told, of each kind.
 const LISTED: usize = 20;
@@ -36,11 +37,18 @@ pub(crate) struct Before {
     /// What was hidden: nobody could change it.
     hidden: Vec<PathBuf>,
     stopped: bool,
+    /// The user's real state, where the agent has it.
+    pub(crate) state: SharedState,
 }
 
 impl Before {
     /// Notes how the project is.
-    pub(crate) fn of(project: &Project, survey: Survey, facts: &HostFacts) -> Self {
+    pub(crate) fn of(
+        project: &Project,
+        survey: Survey,
+        facts: &HostFacts,
+        state: SharedState,
+    ) -> Self {
         let directory = project.directory.as_fd();
         if survey.stopped {
             output::warn(&format!(
@@ -60,6 +68,7 @@ impl Before {
             configured,
             hidden: survey.hidden,
             stopped: survey.stopped,
+            state,
         }
     }
 }

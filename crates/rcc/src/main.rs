@@ -12,6 +12,7 @@ mod cow;
 mod documentation;
 mod error;
 mod exit;
+mod handed;
 mod install;
 mod layers;
 mod leftovers;
@@ -22,6 +23,7 @@ mod registries;
 mod render;
 mod run;
 mod session;
+mod shared_state;
 mod upstream_proxy;
 mod watch;
 

@@ -28,6 +28,7 @@ use crate::layers::{self, Unapproved};
 use crate::leftovers::Before;
 use crate::output;
 use crate::record::Record;
+use crate::shared_state::SharedState;
 use crate::upstream_proxy;
 
 use program::{Needs, argv, consent};
@@ -375,7 +376,12 @@ fn plan_for(
         .iter()
         .map(|path| project.root.join(path))
         .collect();
-    let before = Before::of(project, survey, &facts);
+    let before = Before::of(
+        project,
+        survey,
+        &facts,
+        SharedState::of(policy, preset, &facts),
+    );
     facts.seccomp_profile = seccomp_profile(policy, &facts.home)?;
     for directory in needs.path.into_iter().rev() {
         if !facts.path.contains(&directory) {

@@ -6,6 +6,7 @@ use rcc_native::Early;
 
 use crate::cli::RunFlags;
 use crate::error::CliError;
+use crate::handed::Handed;
 use crate::output;
 use crate::session::{Session, What, prepare};
 
@@ -20,8 +21,11 @@ pub(super) fn start(early: Early, mut session: Session) -> Result<u8, CliError> 
         output::warn(&rcc_plan::escape(warning));
     }
     let mut record = session.record.take();
+    let handed = Handed::note();
     let result = crate::run::execute(early, &mut session, record.as_mut());
+    handed.restore();
     crate::leftovers::tell(&session);
+    session.before.state.tell();
     if let Some(record) = &record {
         crate::cow::end(record);
     }

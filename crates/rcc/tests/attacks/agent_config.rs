@@ -173,3 +173,41 @@ fn a_predictable_name_that_rcc_makes() {
     );
     assert_eq!(scene.text("outside/secret"), SECRET);
 }
+
+/// With `share_state` the file that is Claude Code's state and settings in one is writable; what it then starts is told.
+#[test]
+fn servers_in_the_shared_state() {
+    let Some(scene) = Scene::new("config_shared") else {
+        return;
+    };
+    scene.file("home/.claude/settings.json", ORIGINAL);
+    scene.file(
+        "home/.claude.json",
+        r#"{"numStartups":1,"projects":{"/p":{"mcpServers":{}}}}"#,
+    );
+    let program = scene.file(
+        "home/.local/bin/claude",
+        "#!/bin/sh\necho \"$1\" > ~/.claude.json\n",
+    );
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    let path = format!("{}:/usr/bin:/bin", program.parent().unwrap().display());
+    let run = |json: &str| {
+        let command = scene.rcc(["-n", "--share-state", "claude", json]);
+        command.env("PATH", &path).output()
+    };
+    let output = run(r#"{"numStartups":2,"projects":{"/p":{"mcpServers":{}}}}"#);
+    assert!(
+        !output.stderr_text().contains("the agent changed"),
+        "the control\n{output}"
+    );
+    assert!(
+        scene
+            .text("home/.claude.json")
+            .contains("\"numStartups\":2"),
+        "{output}"
+    );
+    let output = run(r#"{"projects":{"/p":{"mcpServers":{"x":{"command":"evil"}}}}}"#);
+    let told = "the agent changed projects./p.mcpServers in";
+    assert!(output.stderr_text().contains(told), "{output}");
+}

@@ -330,3 +330,28 @@ fn closed_standard_streams() {
         }
     }
 }
+
+/// A file that the caller names for the output can be made a program for everyone by who has its descriptor.
+#[test]
+fn changing_the_mode_of_the_file_behind_standard_output() {
+    let Some(scene) = Scene::new("descriptors_stdout_mode") else {
+        return;
+    };
+    let path = scene.file("home/work/output", "");
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let change = "chmod 4777 /proc/self/fd/1 2>/dev/null || chmod 0777 /dev/stdout; true";
+    let control = scene.command("sh").args(["-c", change]);
+    let _ = control
+        .stdout(File::options().write(true).open(&path).unwrap())
+        .output();
+    assert_ne!(mode(), 0o640, "the control changes it");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let command = scene.run(&["-n"]).args(["sh", "-c", change]);
+    let output = command
+        .stdout(File::options().write(true).open(&path).unwrap())
+        .output();
+    assert_eq!(mode(), 0o640, "{output}");
+    let told = "changed the mode of the file that is its standard output";
+    assert!(output.stderr_text().contains(told), "{output}");
+}
