@@ -44,10 +44,13 @@ impl Listeners {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        // Kept to the end: a port that is free again could become another mark's, and two equal marks are one.
+        let mut sockets = Vec::with_capacity(udp.len());
         for address in udp {
             let socket = UdpSocket::bind(SocketAddr::new(address.ip(), 0))?;
             counters.announce_mark(socket.local_addr()?);
             socket.send_to(b"mark", address)?;
+            sockets.push(socket);
         }
         counters.wait_for_marks();
         Ok(())
