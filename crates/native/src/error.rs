@@ -65,6 +65,21 @@ pub enum NativeError {
         #[source]
         source: SysError,
     },
+    /// A protected path could not be protected again after the host had replaced it.
+    #[error("{path} was replaced on the host and {problem}")]
+    Unprotected {
+        /// Path inside the sandbox.
+        path: SafeBytes,
+        /// Why it cannot be protected.
+        problem: &'static str,
+    },
+    /// The guard of the protected paths failed, and the agent was killed.
+    #[error("protected paths could not be kept read-only any more, so the run was ended")]
+    Guard {
+        /// The guard's chain of errors; it crossed a process border.
+        #[source]
+        source: Reported,
+    },
     /// A directory or file of the policy was replaced while the run was starting.
     #[error("{path} was replaced by something else while the sandbox was being built")]
     Replaced {

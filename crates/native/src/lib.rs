@@ -8,6 +8,8 @@
 mod agent_sockets;
 mod confine;
 mod error;
+mod guard;
+mod guard_stage;
 mod helper;
 mod launch;
 mod protocol;
@@ -20,6 +22,8 @@ mod tree;
 
 pub use agent_sockets::{AgentSockets, IpVersion};
 pub use error::NativeError;
+pub use guard::{Before, Findings, Guard, Loss};
+pub use guard_stage::{GUARD_NAME, guard_main};
 pub use launch::{Early, Listeners, Prepared, prepare};
 pub use relay::{Outcome, Running};
 pub use seccomp::allowed_calls;

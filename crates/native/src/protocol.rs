@@ -82,6 +82,33 @@ pub(crate) enum Message {
     },
     /// Supervisor to pid 1: continue the stopped agent.
     Continue,
+    /// Supervisor to guard: keep these mounts. Carries pid 1's pidfd and a file with the list.
+    Guard,
+    /// Guard to supervisor: a protected path was found without its mount.
+    Lost {
+        /// Place in the list.
+        entry: usize,
+        /// What became of it.
+        loss: Loss,
+        /// Since it was last seen protected, in milliseconds.
+        at_most_ms: u64,
+    },
+    /// Supervisor to guard: the agent has ended; look a last time.
+    Finish,
+}
+
+/// What happened to a protected path on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// It was removed, and nothing is there.
+    Gone,
+    /// Something else is there now, which is protected again.
+    Replaced,
+    /// The same, and the new file was, or may have been, written to under this name before it was protected.
+    Written,
+    /// It was changed after it had been protected again.
+    Changed,
 }
 
 /// One end of a control connection.
@@ -104,6 +131,11 @@ impl Control {
     /// Takes over an end that was inherited.
     pub(crate) fn from_descriptor(descriptor: OwnedFd) -> Self {
         Self(descriptor)
+    }
+
+    /// Gives the end away, to be inherited.
+    pub(crate) fn into_descriptor(self) -> OwnedFd {
+        self.0
     }
 
     /// Sends a message with descriptors.

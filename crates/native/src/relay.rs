@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rcc_plan::Streams;
+use rcc_sys::SysError;
 use rcc_sys::process::{SignalDescriptor, SignalSet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -109,6 +110,11 @@ pub(crate) fn block_signals() -> Result<(), NativeError> {
 }
 
 impl Running {
+    /// pid 1, for whoever has to enter its namespaces or to end it.
+    pub(crate) fn sandbox(&self) -> Result<&OwnedFd, SysError> {
+        self.init.pidfd()
+    }
+
     /// Runs until the agent has ended. `gateway` becomes readable when the gateway has ended, which ends the run.
     ///
     /// # Errors

@@ -51,11 +51,14 @@ pub(crate) fn build(steps: &[MountStep]) -> Result<(), NativeError> {
     tree.enter()
 }
 
-struct Tree {
-    root: OwnedFd,
+pub(crate) struct Tree {
+    pub(crate) root: OwnedFd,
 }
 
-fn at(action: &'static str, path: impl Into<SafeBytes>) -> impl FnOnce(SysError) -> NativeError {
+pub(crate) fn at(
+    action: &'static str,
+    path: impl Into<SafeBytes>,
+) -> impl FnOnce(SysError) -> NativeError {
     let path = path.into();
     move |source| NativeError::Tree {
         action,
@@ -64,7 +67,7 @@ fn at(action: &'static str, path: impl Into<SafeBytes>) -> impl FnOnce(SysError)
     }
 }
 
-fn call(
+pub(crate) fn call(
     action: &'static str,
     call: &'static str,
     path: &Path,
@@ -78,7 +81,11 @@ fn call(
 }
 
 /// Makes a detached file system in memory.
-fn memory_file_system(purpose: &str, size: &str, mode: u32) -> Result<OwnedFd, NativeError> {
+pub(crate) fn memory_file_system(
+    purpose: &str,
+    size: &str,
+    mode: u32,
+) -> Result<OwnedFd, NativeError> {
     let purpose = Path::new(purpose);
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call(
         "make a file system in memory for",
@@ -124,7 +131,7 @@ fn attach_root(root: &OwnedFd) -> Result<(), NativeError> {
 }
 
 /// The path of a plan step relative to the new root.
-fn relative(path: &SafeBytes) -> &Path {
+pub(crate) fn relative(path: &SafeBytes) -> &Path {
     path.as_path().strip_prefix("/").unwrap_or(path.as_path())
 }
 
@@ -239,7 +246,7 @@ impl Tree {
         }
     }
 
-    fn bind(
+    pub(crate) fn bind(
         &self,
         source: &OwnedFd,
         target: &OwnedFd,
@@ -275,7 +282,7 @@ impl Tree {
         self.attach(&mount, target, path)
     }
 
-    fn attach(
+    pub(crate) fn attach(
         &self,
         mount: &OwnedFd,
         target: &OwnedFd,

@@ -8,6 +8,7 @@ mod environment;
 mod etc;
 mod facts;
 mod files;
+mod guarded;
 pub mod learn;
 pub mod network;
 mod oci;
@@ -20,6 +21,7 @@ pub use facts::{
     EntryKind, EtcFacts, FileIdentity, HostFacts, PathToolchain, ProjectFacts, ProtectedEntry,
     RootEntry, User,
 };
+pub use guarded::{Guarded, Protection};
 pub use oci::{PROFILE_LIMIT_BYTES, ProfileError};
 pub use plan::{
     Access, BindKind, Grant, Hardening, LandlockRule, MINIMUM_KERNEL, MountStep, Network, Plan,

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rcc_plan::{
     EntryKind, EtcFacts, FileIdentity, HostFacts, MountStep, PathToolchain, PlanError,
-    ProjectFacts, ProtectedEntry, Request, RootEntry, SeccompProfile, Streams, User, plan,
+    ProjectFacts, ProtectedEntry, Protection, Request, RootEntry, SeccompProfile, Streams, User,
+    plan,
 };
 use rcc_spec::{LayerKind, Layers, Policy, SourceName, merge, parse_toml};
 
@@ -324,4 +325,33 @@ fn an_own_profile_is_taken_from_outside_the_project_only() {
         error.to_string().contains("could be changed by the agent"),
         "{error}"
     );
+}
+
+/// Everything that the host can uncover by replacing a file, and nothing of the sandbox's own file systems.
+#[test]
+fn what_the_host_could_uncover_is_guarded() {
+    let guarded = plan(&policy(""), None, &facts(), &request())
+        .unwrap()
+        .guarded();
+    let found: Vec<(&Path, Protection)> = guarded
+        .iter()
+        .filter(|guarded| !guarded.at.as_path().starts_with("/etc"))
+        .map(|guarded| (guarded.at.as_path(), guarded.protection))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (Path::new("/home/ann/git/demo/.git"), Protection::Pinned),
+            (
+                Path::new("/home/ann/git/demo/.git/config"),
+                Protection::Closed
+            ),
+            (
+                Path::new("/home/ann/git/demo/.git/hooks"),
+                Protection::Closed
+            ),
+            (Path::new("/home/ann/git/demo/rcc.toml"), Protection::Closed),
+        ]
+    );
+    assert!(guarded.iter().all(|guarded| guarded.host == guarded.at));
 }

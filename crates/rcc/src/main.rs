@@ -24,6 +24,7 @@ mod render;
 mod run;
 mod session;
 mod shared_state;
+mod unprotected;
 mod upstream_proxy;
 mod watch;
 
@@ -38,12 +39,18 @@ use crate::exit::Exit;
 use crate::output::Style;
 
 fn main() -> ExitCode {
-    // pid 1 of a sandbox is this program under another name.
+    // pid 1 of a sandbox and its guard are this program under other names.
     if std::env::args_os()
         .next()
         .is_some_and(|name| name == rcc_native::STAGE_NAME)
     {
         return ExitCode::from(u8::try_from(rcc_native::stage_main()).unwrap_or(u8::MAX));
+    }
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == rcc_native::GUARD_NAME)
+    {
+        return ExitCode::from(u8::try_from(rcc_native::guard_main()).unwrap_or(u8::MAX));
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -13,7 +13,7 @@ use rcc_gateway::{
     LiveConfig, Published, RefusalCount, Summary, SyntheticRanges, UdpSockets, Upstream,
     UpstreamProxy,
 };
-use rcc_native::{Early, Listeners, NativeError, Outcome};
+use rcc_native::{Early, Guard, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
 use rcc_spec::{NetworkMode, NetworkPolicy, Protocol, RuleSet};
 use rustix::io::Errno;
@@ -25,6 +25,7 @@ use crate::output;
 use crate::publish;
 use crate::record::Record;
 use crate::session::Session;
+use crate::unprotected;
 use crate::watch::Watch;
 
 /// Most refusals that are listed at the end of a run.
@@ -53,8 +54,13 @@ pub(crate) fn execute(
         None => (None, None),
     };
     let plan = &session.plan;
+    let before = rcc_native::Before::of(plan);
     let running = prepared.start(plan.streams)?;
+    let guard = Guard::start(&running, plan, before)?;
     let outcome = running.relay(gateway.as_ref().map(Gateway::ended))?;
+    if let Some(guard) = guard {
+        unprotected::tell(guard.finish())?;
+    }
     if let Some(summary) = gateway.map(Gateway::shutdown).transpose()? {
         tell_refusals(&summary);
     }

@@ -36,6 +36,8 @@ mod processes;
 mod protected;
 #[path = "attacks/reading.rs"]
 mod reading;
+#[path = "attacks/replaced.rs"]
+mod replaced;
 #[path = "attacks/sockets.rs"]
 mod sockets;
 #[path = "attacks/terminal.rs"]

@@ -2,6 +2,7 @@
 
 mod error;
 pub mod landlock;
+pub mod lease;
 pub mod mount;
 pub mod netlink;
 pub mod peer;
