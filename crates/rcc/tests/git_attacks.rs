@@ -740,3 +740,36 @@ fn there_are_at_least_forty() {
     let count = SETTINGS.len() + HOOKS.len() + POINTERS.len() + NESTED.len() + BARE.len();
     assert!(count >= 40, "{count}");
 }
+
+/// What runs nothing by itself stays where it is and is told: objects taken from elsewhere, attributes, and a workflow.
+#[test]
+fn what_runs_nothing_is_told_and_left() {
+    if !rcc_testkit::require("git") {
+        return;
+    }
+    let Some(scene) = Scene::new("told") else {
+        return;
+    };
+    let script = "echo /elsewhere/objects > .git/objects/info/alternates; echo '* filter=x' > .git/info/attributes; \
+                  mkdir -p .github/workflows; echo x > .github/workflows/ci.yml";
+    let output = scene.sh(&["-n"], script);
+    let told = output.assert_success().stderr_text();
+    for line in [
+        ".git/objects/info/alternates was changed during the run: git takes objects",
+        ".git/info/attributes was changed during the run: it attaches filter programs",
+        "  .github/workflows (the forge runs it",
+    ] {
+        assert!(told.contains(line), "{line:?}\n{output}");
+    }
+    assert!(exists(
+        &scene.project().join(".git/objects/info/alternates")
+    ));
+    // A change of what was there is told as well; reading is not.
+    let output = scene.sh(&["-n"], "cat .github/workflows/ci.yml");
+    assert!(!output.stderr_text().contains("rcc:"), "{output}");
+    let output = scene.sh(&["-n"], "echo y >> .github/workflows/ci.yml");
+    assert!(
+        output.stderr_text().contains(".github/workflows"),
+        "{output}"
+    );
+}
