@@ -773,3 +773,31 @@ fn what_runs_nothing_is_told_and_left() {
         "{output}"
     );
 }
+
+/// A file that is replaced outside during a run is not covered inside any more (`rename(2)` takes the mounts of other
+/// namespaces away). What the agent then writes cannot be told from the user's own words, so it is told and left.
+#[test]
+fn a_configuration_that_the_user_replaces_during_a_run_is_told() {
+    if !rcc_testkit::require("git") {
+        return;
+    }
+    let Some(scene) = Scene::new("replaced") else {
+        return;
+    };
+    let script = "printf x >> .git/config 2>/dev/null && exit 1; echo up; until [ -e go ]; do sleep 0.01; done; \
+                  printf '[core]\\n\\tpager = evil\\n' >> .git/config";
+    let running = scene.run(&["-n"]).args(["sh", "-c", script]).spawn();
+    running.wait_for_text("up");
+    let user = scene
+        .command("git")
+        .args(["config", "user.name", "x"])
+        .output();
+    user.assert_success();
+    scene.file("home/work/project/go", "");
+    let output = running.wait();
+    let told = ".git/config was changed during the run: core.pager = evil";
+    assert!(
+        output.assert_success().stderr_text().contains(told),
+        "{output}"
+    );
+}
