@@ -4,22 +4,30 @@
 //! up relative to descriptors and follow no link, nothing is opened before its type is known, nothing recurses. Must not
 //! print, and must not decide which run is meant.
 
+mod apply;
+mod attributes;
 mod beneath;
 mod changes;
 mod compare;
 mod content;
+mod journal;
+mod known;
 mod layer;
 mod meta;
+mod place;
 mod remove;
+mod undo;
 
 use std::path::{Path, PathBuf};
 
+pub use apply::{Choice, Guarded, Outcome, apply};
 pub use beneath::Tree;
 pub use changes::{Change, Changes, Status, changes};
 pub use content::{Content, content};
 pub use layer::{Base, Layer};
 pub use meta::{EntryType, Meta};
 pub use remove::remove_tree;
+pub use undo::{Undone, has_open, last, undo};
 
 /// A layer or project that cannot be read or changed.
 #[derive(Debug, thiserror::Error)]

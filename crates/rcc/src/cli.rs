@@ -50,6 +50,10 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Show what copy-on-write runs changed
     Diff(DiffArgs),
+    /// Carry what a copy-on-write run changed over into the project
+    Apply(ApplyArgs),
+    /// Take the last rcc apply back
+    Undo(UndoArgs),
     /// Throw away what a copy-on-write run changed
     Discard(DiscardArgs),
     /// Tell what works on this host, what is missing, and the fix
@@ -244,6 +248,27 @@ pub(crate) struct DiffArgs {
     /// A run's id, then paths in the project; only what is at or below them
     #[arg(value_name = "RUN|PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    pub(crate) choice: ChangesChoice,
+    /// Replace what you changed meanwhile at or below PATH, too
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) overwrite: Vec<PathBuf>,
+    /// A run's id, then paths in the project; only what is at or below them
+    #[arg(value_name = "RUN|PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) words: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndoArgs {
+    #[command(flatten)]
+    pub(crate) choice: ChangesChoice,
+    /// The run's id (default: the one that was applied last)
+    #[arg(value_name = "RUN", conflicts_with = "run")]
+    pub(crate) id: Option<String>,
 }
 
 #[derive(Debug, Args)]

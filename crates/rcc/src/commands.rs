@@ -1,6 +1,7 @@
 //! One file for each command: it turns arguments into calls and results into text, nothing more.
 
 pub(crate) mod agent;
+pub(crate) mod apply;
 pub(crate) mod completions;
 pub(crate) mod diff;
 pub(crate) mod discard;
@@ -12,3 +13,4 @@ pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod shell;
 pub(crate) mod trust;
+pub(crate) mod undo;

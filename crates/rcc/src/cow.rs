@@ -1,6 +1,7 @@
 //! Copy-on-write runs as commands see them: which runs have changes, which one is meant, how a run begins and ends with a
 //! layer. Must not change a project.
 
+mod applied;
 mod show;
 mod text;
 
@@ -9,8 +10,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rcc_host::Project;
-use rcc_host::cow::{Changes, CowError, Layer, changes};
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rcc_host::cow::{Changes, CowError, Layer, changes, has_open};
+use rustix::fs::FlockOperation;
 
 use crate::cli::ChangesChoice;
 use crate::context::Context;
@@ -18,6 +19,7 @@ use crate::error::{CliError, Kind};
 use crate::output;
 use crate::record::Record;
 
+pub(crate) use applied::{alone, applied};
 pub(crate) use show::{Form, json, name_status, stat};
 pub(crate) use text::unified;
 
@@ -35,6 +37,8 @@ enum ChoiceError {
         project: PathBuf,
         found: Vec<String>,
     },
+    #[error("an rcc apply of the run {} was interrupted", rcc_plan::escape(id))]
+    Open { id: String },
     #[error("the run {} is still under way", rcc_plan::escape(id))]
     Live { id: String },
     #[error(
@@ -61,23 +65,35 @@ impl CowRun {
 
     /// Keeps the run to this process: it is not under way, and no other command decides about it.
     pub(crate) fn lock(&self) -> Result<OwnedFd, CliError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let live = || {
-            let id = self.id.clone();
-            CliError::new(Kind::User, ChoiceError::Live { id })
-                .hint("wait for its end; rcc diff shows what it changed so far")
-        };
-        let directory =
-            rustix::fs::openat(CWD, &self.record, flags, Mode::empty()).map_err(|_| live())?;
-        rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| live())?;
-        Ok(directory)
+        lock(&self.id, &self.record)
     }
 
     /// Whether the run is under way.
     pub(crate) fn is_live(&self) -> bool {
         self.lock().is_err()
     }
+}
+
+/// Keeps a run to this process.
+fn lock(id: &str, record: &Path) -> Result<OwnedFd, CliError> {
+    let live = || {
+        let id = id.to_owned();
+        CliError::new(Kind::User, ChoiceError::Live { id })
+            .hint("wait for its end; rcc diff shows what it changed so far")
+    };
+    let directory = applied::open_record(record).map_err(|_| live())?;
+    rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).map_err(|_| live())?;
+    Ok(directory)
+}
+
+/// Refuses what must not happen between the two halves of an apply.
+pub(crate) fn refuse_open(run: &CowRun) -> Result<(), CliError> {
+    if has_open(&run.record)? {
+        let id = run.id.clone();
+        return Err(CliError::new(Kind::User, ChoiceError::Open { id })
+            .hint("rcc apply goes on with it, rcc undo takes it back"));
+    }
+    Ok(())
 }
 
 /// Every run with a layer, newest first. A record that cannot be read is no run.
@@ -211,6 +227,7 @@ pub(crate) fn begin(
             }
             earlier.layer.lower()?;
             let _held = earlier.lock()?;
+            refuse_open(&earlier)?;
             let mut layer = earlier.layer.move_to(record.path())?;
             layer.settle(false)?;
             layer
@@ -229,7 +246,7 @@ pub(crate) fn end(record: &Record) {
             count => {
                 let files = if count == 1 { "file" } else { "files" };
                 output::note(&format!(
-                    "{count} {files} changed; rcc diff or rcc discard (run {})",
+                    "{count} {files} changed; rcc diff, rcc apply or rcc discard (run {})",
                     record.id()
                 ));
                 Ok(())

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// Everything asked for was done.
     Success = 0,
-    /// The answer to the question is no (`rcc plan --why`, `rcc net test`).
+    /// The answer to the question is no (`rcc plan --why`, `rcc net test`), or something had to be left alone (`rcc apply`, `rcc undo`).
     Denied = 1,
     /// rcc failed before the command started, or was asked for something it cannot do.
     Failed = 125,
@@ -39,7 +39,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "1",
-        "`rcc plan --why` and `rcc net test` only: the connection is not allowed.",
+        "`rcc plan --why` and `rcc net test`: the connection is not allowed. `rcc apply` and `rcc undo`: you changed something meanwhile, which was left as it is.",
     ),
     (
         "125",

@@ -79,6 +79,8 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
             commands::plan::run(args)
         }
         Some(Command::Diff(args)) => commands::diff::run(&args),
+        Some(Command::Apply(args)) => commands::apply::run(&args),
+        Some(Command::Undo(args)) => commands::undo::run(&args),
         Some(Command::Discard(args)) => commands::discard::run(&args),
         Some(Command::Doctor(args)) => commands::doctor::run(&args),
         Some(Command::Trust(args)) => commands::trust::run(args),

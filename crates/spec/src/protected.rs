@@ -3,6 +3,8 @@
 //! Must not be complete in spirit only: what stands here as read-only is what ordinary work of an agent never writes,
 //! the rest is reported when it changes.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 /// What is done about a protected name.
@@ -735,6 +737,73 @@ pub const DEPENDENCY_DIRECTORIES: &[&str] = &[
     ".build",
 ];
 
+/// Whether the host executes or obeys what lies at this path of a project, wherever in it the name counts: the read-only
+/// names, and whatever makes a directory a repository with another configuration.
+///
+/// Components are compared as bytes without regard to the case of letters: some file systems have none.
+#[must_use]
+pub fn is_host_executed(path: &Path) -> bool {
+    let parts: Vec<String> = path
+        .components()
+        .map(|part| part.as_os_str().to_string_lossy().to_lowercase())
+        .collect();
+    let in_git = parts.iter().position(|part| part == ".git");
+    let git_file = parts.last().is_some_and(|last| last == ".git");
+    PROTECTED_NAMES
+        .iter()
+        .filter(|name| name.class == ReadOnly)
+        .any(|name| {
+            let wanted: Vec<String> = name
+                .path
+                .trim_end_matches('/')
+                .split('/')
+                .map(str::to_lowercase)
+                .collect();
+            let found = parts
+                .windows(wanted.len())
+                .position(|window| window == wanted);
+            match (name.place, found) {
+                (_, None) => false,
+                (Top, Some(at)) => at == 0,
+                (Anywhere, Some(_)) => true,
+                // `config` and `hooks` are ordinary names outside of one; `commondir` makes a directory one.
+                (GitDirectory, Some(_)) => in_git.is_some_and(|git| {
+                    parts
+                        .get(git + 1..)
+                        .unwrap_or_default()
+                        .windows(wanted.len())
+                        .any(|window| window == wanted)
+                        && !is_git_data(parts.get(git + 1..).unwrap_or_default())
+                }),
+            }
+        })
+        || (git_file && parts.len() > 1)
+}
+
+/// Names of branches and objects in a git directory: a branch may be called `config`.
+fn is_git_data(below: &[String]) -> bool {
+    let mut below = below;
+    // `modules/NAME/…` and `worktrees/NAME/…` are git directories again; names of modules have slashes, so look on.
+    if let Some((first, _)) = below.split_first()
+        && (first == "modules" || first == "worktrees")
+    {
+        below = below.get(1..).unwrap_or_default();
+        return below
+            .iter()
+            .position(|part| part == "refs" || part == "objects" || part == "logs")
+            .is_some_and(|at| {
+                !below
+                    .get(..at)
+                    .unwrap_or_default()
+                    .iter()
+                    .any(|part| part == "hooks")
+            });
+    }
+    below
+        .first()
+        .is_some_and(|first| first == "refs" || first == "objects" || first == "logs")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -769,6 +838,43 @@ mod tests {
                 "{}",
                 name.path
             );
+        }
+    }
+
+    #[test]
+    fn what_the_host_executes_is_found_anywhere_and_under_any_case() {
+        for path in [
+            "rcc.toml",
+            ".envrc",
+            "a/b/.envrc",
+            "a/.ENVRC",
+            ".vscode/tasks.json",
+            "sub/.husky/pre-commit",
+            ".git/hooks/pre-commit",
+            ".git/config",
+            "a/.git/config",
+            ".git/modules/x/y/config",
+            ".git/worktrees/w/commondir",
+            ".git/info/attributes",
+            "sub/.git",
+            ".claude/settings.json",
+        ] {
+            assert!(is_host_executed(Path::new(path)), "{path}");
+        }
+        for path in [
+            "src/main.rs",
+            "config",
+            "src/hooks/useState.ts",
+            "sub/rcc.toml",
+            ".git/index",
+            ".git/refs/heads/config",
+            ".git/logs/refs/heads/hooks",
+            ".git/objects/aa/bb",
+            ".git/modules/x/refs/heads/config",
+            "package.json",
+            ".git",
+        ] {
+            assert!(!is_host_executed(Path::new(path)), "{path}");
         }
     }
 

@@ -49,6 +49,8 @@ pub struct Change {
     pub lower: Option<Meta>,
     /// The agent made this directory; one that was there keeps what the layer does not name.
     pub whole: bool,
+    /// A directory that the agent made where another one is now, or something in such: the agent never saw what is there.
+    pub met: bool,
     /// Whether something in it differs.
     pub holds_changes: bool,
 }
@@ -214,6 +216,14 @@ impl Walk<'_> {
             .map_err(|errno| self.failed_below("open", index, errno))?;
         let opaque = index.is_some()
             && is_opaque(&listing).map_err(|errno| self.failed("look at", index, errno))?;
+        if merged
+            && !opaque
+            && !has(&listing, "user.overlay.origin")
+                .map_err(|errno| self.failed("look at", index, errno))?
+            && let Some(change) = index.and_then(|index| self.found.nodes.get_mut(index))
+        {
+            change.met = true;
+        }
         let names = names(&listing).map_err(|errno| self.failed("list", index, errno))?;
         let mut visits = Vec::new();
         for name in &names {
@@ -283,6 +293,7 @@ impl Walk<'_> {
             upper: None,
             lower: Some(old),
             whole: false,
+            met: false,
             holds_changes: false,
         });
         if old.is_directory() {
@@ -378,6 +389,9 @@ impl Walk<'_> {
             upper: Some(meta),
             lower: old,
             whole: meta.is_directory() && !merged,
+            met: parent
+                .and_then(|parent| self.found.nodes.get(parent))
+                .is_some_and(|parent| parent.met),
             holds_changes: false,
         });
         if meta.is_directory() {
@@ -426,6 +440,16 @@ fn is_opaque(directory: &OwnedFd) -> rustix::io::Result<bool> {
     match rustix::fs::fgetxattr(directory, "user.overlay.opaque", &mut value) {
         Ok(length) => Ok(value.get(..length) == Some(b"y")),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Whether a directory has an attribute. The kernel gives `origin` to all that it copied up from below.
+fn has(directory: &OwnedFd, name: &str) -> rustix::io::Result<bool> {
+    let mut value = [0_u8; 256];
+    match rustix::fs::fgetxattr(directory, name, &mut value) {
+        Ok(_) | Err(Errno::RANGE) => Ok(true),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
         Err(errno) => Err(errno),
     }
 }

@@ -29,7 +29,7 @@ pub struct Base {
     pub project: rcc_plan::SafeBytes,
     /// Its inode number. The device number is not kept: it may change when the machine starts anew.
     pub inode: u64,
-    /// A moment before the agent could see anything, by the clock that stamps files (`CLOCK_REALTIME_COARSE`).
+    /// A moment before the agent could see anything, by the clock that stamps files.
     pub since: Time,
     /// Whether everything in it was applied.
     #[serde(default)]
@@ -77,7 +77,7 @@ impl Layer {
         // The top of the overlay shows the mode of the layer's own top.
         let status = rustix::fs::fstat(&project.directory).map_err(fail())?;
         rustix::fs::fchmod(&upper, Mode::from_raw_mode(status.st_mode & 0o777)).map_err(fail())?;
-        let now = clock_gettime(ClockId::RealtimeCoarse);
+        let now = clock_gettime(ClockId::Realtime);
         let layer = Self {
             base: Base {
                 project: project.root.as_path().into(),
@@ -152,16 +152,7 @@ impl Layer {
     /// # Errors
     /// It is gone, or another directory has its name.
     pub fn lower(&self) -> Result<Tree, CowError> {
-        let path = self.base.project.as_path();
-        let tree = Tree::open(path).map_err(on("open", path))?;
-        let found = rustix::fs::fstat(tree.root()).map_err(on("look at", path))?;
-        if found.st_ino == self.base.inode {
-            Ok(tree)
-        } else {
-            Err(CowError::OtherProject {
-                path: path.to_owned(),
-            })
-        }
+        self.base.lower()
     }
 
     /// Notes whether everything in it was applied.

@@ -91,10 +91,37 @@ impl Meta {
         )
     }
 
+    /// Whether the entry is what an apply left there, or a copy of it that a later undo brought back: same type, mode, size
+    /// and time of the content to the nanosecond.
+    #[must_use]
+    pub fn is_as_left(&self, other: &Self) -> bool {
+        let same = self.kind == other.kind && self.mode == other.mode;
+        same && (self.is_directory() || (self.size, self.modified) == (other.size, other.modified))
+    }
+
     /// Whether its mode means anything: a link has none of its own.
     #[must_use]
     pub fn has_mode(&self) -> bool {
         self.kind != EntryType::Symlink
+    }
+
+    /// Whether this is the very entry that was looked at before, with the same content as far as its inode tells; not its
+    /// mode, nor the time of its last change, which moving it changes.
+    #[must_use]
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        let same = self.kind == other.kind && self.inode == other.inode;
+        // The times of a directory change with the names in it.
+        same && (self.is_directory() || (self.size, self.modified) == (other.size, other.modified))
+    }
+
+    /// Whether nothing at all happened to the entry since it was looked at before.
+    #[must_use]
+    pub fn is_untouched(&self, other: &Self) -> bool {
+        // Taking another name of a file away changes the file.
+        let shared = self.links > 1 || other.links > 1;
+        self.is_same_object(other)
+            && self.mode == other.mode
+            && (self.is_directory() || shared || self.changed == other.changed)
     }
 
     /// Whether it runs with another's rights: set-user-id or set-group-id on a file.

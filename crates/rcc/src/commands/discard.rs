@@ -10,6 +10,7 @@ pub(crate) fn run(args: &DiscardArgs) -> Result<u8, CliError> {
     let context = Context::load()?;
     let run = cow::choose(&context, &args.choice, args.id.as_deref())?;
     let _held = run.lock()?;
+    cow::refuse_open(&run)?;
     run.layer.remove()?;
     Ok(Exit::Success.into())
 }

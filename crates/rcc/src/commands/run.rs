@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use rcc_native::Early;
+use rcc_spec::FilesMode;
 
 use crate::cli::RunFlags;
 use crate::error::CliError;
@@ -24,7 +25,10 @@ pub(super) fn start(early: Early, mut session: Session) -> Result<u8, CliError> 
     let handed = Handed::note();
     let result = crate::run::execute(early, &mut session, record.as_mut());
     handed.restore();
-    crate::leftovers::tell(&session);
+    // What a copy-on-write run left is not in the project; whatever is new there was not the agent's doing.
+    if session.policy.files.mode.value == FilesMode::Direct {
+        crate::leftovers::tell(&session);
+    }
     session.before.state.tell();
     if let Some(record) = &record {
         crate::cow::end(record);

@@ -30,7 +30,12 @@ pub(crate) struct Bench(PathBuf);
 impl Bench {
     /// Makes it; names must differ within a test program.
     pub(crate) fn new(name: &str) -> Self {
-        let base = std::env::temp_dir().join(format!(
+        Self::new_in(&std::env::temp_dir(), name)
+    }
+
+    /// Makes it below a directory.
+    pub(crate) fn new_in(directory: &Path, name: &str) -> Self {
+        let base = directory.join(format!(
             "rcc-cow-{}-{name}-{}",
             rustix::process::geteuid().as_raw(),
             std::process::id()

@@ -1,0 +1,278 @@
+//! What one apply does, written down before it does anything: `undo/NUMBER` in the record of a run.
+//!
+//! `journal.json` is the list of steps, complete and on disk before the project is touched; the files beside it, called by
+//! the number of their step, are what the project had. `closed.json` says what the project has since; with `undone` it has
+//! what it had before. A directory without `journal.json` is of an apply that touched nothing.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rcc_plan::SafeBytes;
+use rustix::fs::{CWD, Dir, Mode, OFlags};
+use rustix::io::Errno;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::attributes::Attributes;
+use super::{Base, CowError, Meta, on, remove_tree};
+
+const UNDO: &str = "undo";
+const JOURNAL: &str = "journal.json";
+const CLOSED: &str = "closed.json";
+const UNDONE: &str = "undone";
+/// Largest journal that is read, in bytes.
+const LIMIT_BYTES: u64 = 1 << 30;
+
+/// What a step does to its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Action {
+    /// Takes a file or link away.
+    Remove,
+    /// Takes an empty directory away.
+    RemoveDirectory,
+    /// Makes a directory, in the place of what was there.
+    MakeDirectory,
+    /// Puts a file there, in the place of what was there.
+    Write,
+    /// Puts a symbolic link there, in the place of what was there.
+    Link,
+    /// Gives another mode.
+    Mode,
+}
+
+/// One step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) path: SafeBytes,
+    pub(crate) action: Action,
+    /// What was there.
+    pub(crate) before: Option<Meta>,
+    /// Text of the link that was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) link: Option<SafeBytes>,
+    /// Extended attributes of what was there.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub(crate) attributes: Attributes,
+    /// What the agent left.
+    pub(crate) new: Option<Meta>,
+}
+
+/// A directory that was there and whose times change with its names.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Touched {
+    pub(crate) path: SafeBytes,
+    pub(crate) before: Meta,
+}
+
+/// All steps of one apply, in order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Journal {
+    /// The project.
+    pub(crate) base: Base,
+    /// Part of the temporary names in the project.
+    pub(crate) tag: String,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) touched: Vec<Touched>,
+}
+
+impl Journal {
+    /// The temporary name of a step, in the directory of its path.
+    pub(crate) fn temporary(&self, index: usize) -> String {
+        format!(".rcc-{}-{index}", self.tag)
+    }
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// It was left out: its path had changed meanwhile.
+    pub(crate) skipped: bool,
+    /// What is there now.
+    pub(crate) after: Option<Meta>,
+}
+
+/// The directory of one apply.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) directory: OwnedFd,
+    pub(crate) path: PathBuf,
+    pub(crate) number: u32,
+}
+
+/// How far an apply got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Its journal was never finished: nothing was touched.
+    Planned,
+    /// It was interrupted.
+    Open,
+    /// It is done.
+    Closed,
+    /// It was undone.
+    Undone,
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Every apply of a run, oldest first.
+pub(crate) fn entries(record: &Path) -> Result<Vec<Entry>, CowError> {
+    let path = record.join(UNDO);
+    let store = match rustix::fs::openat(CWD, &path, DIRECTORY, Mode::empty()) {
+        Ok(store) => store,
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        Err(errno) => return Err(on("open", &path)(errno)),
+    };
+    let mut numbers: Vec<u32> = Vec::new();
+    for entry in Dir::read_from(&store).map_err(on("list", &path))? {
+        let entry = entry.map_err(on("list", &path))?;
+        numbers.extend(
+            entry
+                .file_name()
+                .to_str()
+                .ok()
+                .and_then(|name| name.parse::<u32>().ok()),
+        );
+    }
+    numbers.sort_unstable();
+    numbers
+        .into_iter()
+        .map(|number| open(&store, &path, number))
+        .collect()
+}
+
+fn open(store: &OwnedFd, path: &Path, number: u32) -> Result<Entry, CowError> {
+    let name = number.to_string();
+    let path = path.join(&name);
+    Ok(Entry {
+        directory: rustix::fs::openat(store, &name, DIRECTORY, Mode::empty())
+            .map_err(on("open", &path))?,
+        path,
+        number,
+    })
+}
+
+impl Entry {
+    /// Makes the directory of a new apply; what an earlier one left that touched nothing goes.
+    pub(crate) fn create(record: &Path) -> Result<Self, CowError> {
+        let path = record.join(UNDO);
+        match rustix::fs::mkdirat(CWD, &path, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(on("make", &path)(errno)),
+        }
+        let store =
+            rustix::fs::openat(CWD, &path, DIRECTORY, Mode::empty()).map_err(on("open", &path))?;
+        let mut last = 0;
+        for entry in entries(record)? {
+            if entry.progress()? == Progress::Planned {
+                remove_tree(store.as_fd(), &entry.number.to_string())?;
+            } else {
+                last = entry.number;
+            }
+        }
+        let number = last + 1;
+        rustix::fs::mkdirat(&store, number.to_string(), Mode::RWXU).map_err(on("make", &path))?;
+        open(&store, &path, number)
+    }
+
+    pub(crate) fn progress(&self) -> Result<Progress, CowError> {
+        let has = |name: &str| match rustix::fs::statat(
+            &self.directory,
+            name,
+            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+        ) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(on("look into", &self.path)(errno)),
+        };
+        Ok(if has(UNDONE)? {
+            Progress::Undone
+        } else if has(CLOSED)? {
+            Progress::Closed
+        } else if has(JOURNAL)? {
+            Progress::Open
+        } else {
+            Progress::Planned
+        })
+    }
+
+    /// Writes the journal. The files beside it must be on disk.
+    pub(crate) fn begin(&self, journal: &Journal) -> Result<(), CowError> {
+        self.write(JOURNAL, journal)
+    }
+
+    /// Notes that all steps are done.
+    pub(crate) fn close(&self, ended: &[Ended]) -> Result<(), CowError> {
+        self.write(CLOSED, &ended)
+    }
+
+    /// Notes that all steps were undone.
+    pub(crate) fn undone(&self) -> Result<(), CowError> {
+        self.write(UNDONE, &())
+    }
+
+    pub(crate) fn journal(&self) -> Result<Journal, CowError> {
+        self.read(JOURNAL)
+    }
+
+    pub(crate) fn ended(&self) -> Result<Vec<Ended>, CowError> {
+        self.read(CLOSED)
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T, CowError> {
+        let path = self.path.join(name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, name, flags, Mode::empty())
+            .map_err(on("open", &path))?;
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(
+            &mut std::io::Read::take(File::from(file), LIMIT_BYTES),
+            &mut text,
+        )
+        .map_err(|source| CowError::Call {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
+        serde_json::from_slice(&text).map_err(|source| CowError::Description { path, source })
+    }
+
+    fn write(&self, name: &str, value: &impl Serialize) -> Result<(), CowError> {
+        write_durably(self.directory.as_fd(), &self.path, name, value)
+    }
+}
+
+/// Writes a file of rcc's own so that after a crash of the machine it is there whole or not at all.
+pub(crate) fn write_durably(
+    directory: BorrowedFd<'_>,
+    shown: &Path,
+    name: &str,
+    value: &impl Serialize,
+) -> Result<(), CowError> {
+    let path = shown.join(name);
+    let json = serde_json::to_vec(value).map_err(|source| CowError::Description {
+        path: path.clone(),
+        source,
+    })?;
+    let temporary = format!(".{name}");
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, &temporary, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(on("write", &path))?;
+    let mut file = File::from(file);
+    file.write_all(&json)
+        .and_then(|()| file.sync_all())
+        .map_err(|source| CowError::Call {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
+    rustix::fs::renameat(directory, &temporary, directory, name)
+        .and_then(|()| rustix::fs::fsync(directory))
+        .map_err(on("write", &path))
+}

@@ -1,0 +1,407 @@
+//! Takes an apply back: everything that it replaced or removed is restored as it was, what it made goes. Entries that
+//! changed since are left alone. Interrupted anywhere, the same call again goes on.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::apply::{Outcome, lower_now, resume, split};
+use super::attributes::Attributes;
+use super::beneath::{look_at, open_file};
+use super::compare::same_content;
+use super::journal::{Action, Ended, Entry, Journal, Progress, Step, entries};
+use super::known::Known;
+use super::place::{self, Looks, Placed};
+use super::{Base, CowError, EntryType, Layer, Meta, Tree, on};
+
+/// What became of the entries.
+#[derive(Debug, Default)]
+pub struct Undone {
+    /// How many are again as they were.
+    pub restored: usize,
+    /// What changed since, and was left alone.
+    pub conflicts: Vec<PathBuf>,
+}
+
+/// Whether an apply of the run was interrupted.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn has_open(record: &Path) -> Result<bool, CowError> {
+    for entry in entries(record)? {
+        if entry.progress()? == Progress::Open {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What the last apply of a run that can be undone lies over, and when it was made.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn last(record: &Path) -> Result<Option<(Base, std::time::SystemTime)>, CowError> {
+    for entry in entries(record)?.into_iter().rev() {
+        if matches!(entry.progress()?, Progress::Open | Progress::Closed) {
+            let made = std::fs::metadata(&entry.path)
+                .and_then(|data| data.modified())
+                .map_err(|source| CowError::Call {
+                    action: "look at",
+                    path: entry.path.clone(),
+                    source,
+                })?;
+            return Ok(Some((entry.journal()?.base, made)));
+        }
+    }
+    Ok(None)
+}
+
+/// Undoes the last apply of a run that was not undone yet. One that was interrupted is completed first.
+///
+/// # Errors
+/// Something cannot be read or written; calling again goes on where it stopped.
+pub fn undo(record: &Path) -> Result<Option<Undone>, CowError> {
+    let layer = Layer::open(record)?;
+    let mut outcome = Outcome::default();
+    if let Some(layer) = &layer {
+        let mut known = Known::load(layer.path())?;
+        resume(
+            record,
+            &layer.upper()?,
+            &layer.lower()?,
+            &mut known,
+            &mut outcome,
+        )?;
+    }
+    for entry in entries(record)?.into_iter().rev() {
+        if entry.progress()? == Progress::Closed {
+            return back(&entry, layer).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn back(entry: &Entry, layer: Option<Layer>) -> Result<Undone, CowError> {
+    let journal = entry.journal()?;
+    let ended = entry.ended()?;
+    let lower = journal.base.lower()?;
+    let work = Work {
+        entry,
+        journal: &journal,
+        lower: &lower,
+    };
+    let mut undone = Undone::default();
+    let mut restored = BTreeSet::new();
+    for (index, (step, ended)) in journal.steps.iter().zip(&ended).enumerate().rev() {
+        if ended.skipped {
+            continue;
+        }
+        if work.step(index, step, ended)? {
+            restored.insert(index);
+        } else {
+            undone.conflicts.push(step.path.as_path().to_owned());
+        }
+    }
+    undone.restored = restored.len();
+    work.directories(&restored)?;
+    place::synchronise(&lower, journal.steps.iter().map(|step| step.path.as_path()))
+        .map_err(on("write", lower.shown(Path::new(""))))?;
+    if let Some(mut layer) = layer {
+        let mut known = Known::load(layer.path())?;
+        for index in restored {
+            let Some(step) = journal.steps.get(index) else {
+                continue;
+            };
+            let path = step.path.as_path();
+            known.note(path, lower_now(&lower, path)?.as_ref());
+        }
+        known.save()?;
+        layer.settle(false)?;
+    }
+    entry.undone()?;
+    Ok(undone)
+}
+
+/// One undo at work.
+struct Work<'a> {
+    entry: &'a Entry,
+    journal: &'a Journal,
+    lower: &'a Tree,
+}
+
+impl Work<'_> {
+    /// Takes one step back; false when its path changed since.
+    fn step(&self, index: usize, step: &Step, ended: &Ended) -> Result<bool, CowError> {
+        let is_back = self.take_back(index, step, ended)?;
+        if is_back {
+            // It is in its old place again.
+            place::clear(self.entry.directory.as_fd(), &format!("{index}.inode"))
+                .map_err(on("remove", &self.entry.path))?;
+        }
+        Ok(is_back)
+    }
+
+    fn take_back(&self, index: usize, step: &Step, ended: &Ended) -> Result<bool, CowError> {
+        let path = step.path.as_path();
+        let fail = |errno| on("restore", self.lower.shown(path))(errno);
+        let Some((parent, name)) = split(path) else {
+            return Ok(false);
+        };
+        let directory = match self.lower.location(parent) {
+            Ok(directory) => directory,
+            // What the step made is gone with its directory; what it removed has no place any more.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
+                return Ok(step.before.is_none());
+            }
+            Err(errno) => return Err(fail(errno)),
+        };
+        let directory = directory.as_fd();
+        let temporary = self.journal.temporary(index);
+        let mut now = look_at(directory, name).map_err(fail)?;
+        if let Some(left) = look_at(directory, OsStr::new(&temporary)).map_err(fail)? {
+            // An interrupted attempt: what it took away goes, and what it took by mistake goes back.
+            let expected = ended.after.is_some_and(|after| left.is_same_object(&after));
+            let is_back = self.is_restored(index, step, now.as_ref())?;
+            if is_back && !expected {
+                match &now {
+                    Some(_) => place::swap(directory, &temporary, name).map_err(fail)?,
+                    None => drop(place::settle(directory, &temporary, name).map_err(fail)?),
+                }
+                now = look_at(directory, name).map_err(fail)?;
+            }
+            match place::clear(directory, &temporary) {
+                // A directory that the user filled meanwhile.
+                Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(false),
+                cleared => cleared.map_err(fail)?,
+            }
+        }
+        let is_after = match (&ended.after, &now) {
+            (None, None) => true,
+            (Some(after), Some(now)) => now.is_as_left(after),
+            _ => false,
+        };
+        if !is_after {
+            return self.is_restored(index, step, now.as_ref());
+        }
+        let placed = self.restore(index, step, now.as_ref(), directory, name)?;
+        Ok(placed == Placed::Yes)
+    }
+
+    fn restore(
+        &self,
+        index: usize,
+        step: &Step,
+        now: Option<&Meta>,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+    ) -> Result<Placed, CowError> {
+        let fail = |errno| on("restore", self.lower.shown(step.path.as_path()))(errno);
+        let temporary = self.journal.temporary(index);
+        let Some(before) = &step.before else {
+            // The step made it.
+            let Some(after) = now else {
+                return Ok(Placed::Yes);
+            };
+            if after.is_directory() {
+                return match rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::REMOVEDIR) {
+                    Ok(()) => Ok(Placed::Yes),
+                    Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(Placed::Other),
+                    Err(errno) => Err(fail(errno)),
+                };
+            }
+            let taken = place::take(directory, name, &temporary, after).map_err(fail)?;
+            if taken == Placed::Yes {
+                place::clear(directory, &temporary).map_err(fail)?;
+            }
+            return Ok(taken);
+        };
+        if step.action == Action::Mode {
+            let Some(after) = now else {
+                return Ok(Placed::Other);
+            };
+            return place::change_mode(directory, name, after, before.mode).map_err(fail);
+        }
+        match before.kind {
+            EntryType::Directory => place::stage_directory(directory, &temporary).map_err(fail)?,
+            EntryType::Symlink => {
+                let text = step.link.as_ref().ok_or_else(|| fail(Errno::INVAL))?;
+                place::stage_link(directory, &temporary, text.as_path()).map_err(fail)?;
+                let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::utimensat(directory, temporary.as_str(), &place::times(before), flags)
+                    .map_err(fail)?;
+            }
+            EntryType::File => self.stage(index, step, before, directory, &temporary)?,
+            EntryType::Fifo | EntryType::Socket | EntryType::Device => return Ok(Placed::Other),
+        }
+        let placed = match now {
+            None => place::settle(directory, &temporary, name),
+            Some(after) => place::exchange(directory, &temporary, name, after),
+        }
+        .map_err(fail)?;
+        if placed == Placed::Yes && now.is_some() {
+            match place::clear(directory, &temporary) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                    // A directory of the agent's that holds something of the user's by now.
+                    place::swap(directory, &temporary, name).map_err(fail)?;
+                    place::clear(directory, &temporary).map_err(fail)?;
+                    return Ok(Placed::Other);
+                }
+                cleared => cleared.map_err(fail)?,
+            }
+        }
+        Ok(placed)
+    }
+
+    /// Makes the old file under its temporary name: the very file where it was kept, else its copy.
+    fn stage(
+        &self,
+        index: usize,
+        step: &Step,
+        before: &Meta,
+        directory: BorrowedFd<'_>,
+        temporary: &str,
+    ) -> Result<(), CowError> {
+        let fail = |errno| on("restore", self.lower.shown(step.path.as_path()))(errno);
+        let kept = format!("{index}.inode");
+        let store = self.entry.directory.as_fd();
+        if look_at(store, OsStr::new(&kept))
+            .map_err(fail)?
+            .is_some_and(|kept| kept.is_same_object(before))
+        {
+            place::clear(directory, temporary).map_err(fail)?;
+            if rustix::fs::linkat(
+                store,
+                kept.as_str(),
+                directory,
+                temporary,
+                rustix::fs::AtFlags::empty(),
+            )
+            .is_ok()
+            {
+                return Ok(());
+            }
+        }
+        let source = self.copy(index).map_err(fail)?;
+        let looks = Looks {
+            mode: before.mode,
+            owner: Some((before.uid, before.gid)),
+            attributes: &step.attributes,
+            times: before,
+            synchronise: true,
+        };
+        place::stage_file(directory, temporary, &source, &looks).map_err(fail)?;
+        Ok(())
+    }
+
+    fn copy(&self, index: usize) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(
+            &self.entry.directory,
+            index.to_string(),
+            flags,
+            Mode::empty(),
+        )
+    }
+
+    /// Whether the path is as it was before the apply: an interrupted undo came this far.
+    fn is_restored(&self, index: usize, step: &Step, now: Option<&Meta>) -> Result<bool, CowError> {
+        let path = step.path.as_path();
+        let fail = |errno| on("compare", self.lower.shown(path))(errno);
+        let (Some(before), Some(now)) = (&step.before, now) else {
+            return Ok(step.before.is_none() && now.is_none());
+        };
+        if now.kind != before.kind {
+            return Ok(false);
+        }
+        let (Some((parent, name)), same_mode) = (split(path), now.mode == before.mode) else {
+            return Ok(false);
+        };
+        match before.kind {
+            EntryType::Directory => {
+                Ok(step.action != Action::MakeDirectory
+                    && (step.action != Action::Mode || same_mode))
+            }
+            EntryType::Symlink => {
+                let directory = self.lower.location(parent).map_err(fail)?;
+                let text = rustix::fs::readlinkat(&directory, name, Vec::new()).map_err(fail)?;
+                let old = step.link.as_ref().map(|link| link.as_path());
+                let text: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(text.as_bytes());
+                Ok(old == Some(Path::new(text)))
+            }
+            EntryType::File if step.action == Action::Mode => {
+                Ok(same_mode && now.is_same_object(before))
+            }
+            EntryType::File => {
+                if !same_mode || (now.size, now.modified) != (before.size, before.modified) {
+                    return Ok(false);
+                }
+                let directory = self.lower.location(parent).map_err(fail)?;
+                let file = open_file(directory.as_fd(), name).map_err(fail)?;
+                let copy = self.copy(index).map_err(fail)?;
+                same_content(file.as_fd(), copy.as_fd(), before.size).map_err(fail)
+            }
+            EntryType::Fifo | EntryType::Socket | EntryType::Device => Ok(false),
+        }
+    }
+
+    /// Gives directories that are back, and those whose names changed, their modes, attributes and times again, innermost
+    /// first.
+    fn directories(&self, restored: &BTreeSet<usize>) -> Result<(), CowError> {
+        let mut all: Vec<(&Path, &Meta, Option<&Attributes>)> = self
+            .journal
+            .touched
+            .iter()
+            .map(|touched| (touched.path.as_path(), &touched.before, None))
+            .collect();
+        for index in restored {
+            let Some(step) = self.journal.steps.get(*index) else {
+                continue;
+            };
+            if let Some(before) = step.before.as_ref().filter(|before| before.is_directory()) {
+                all.retain(|(path, _, _)| *path != step.path.as_path());
+                all.push((step.path.as_path(), before, Some(&step.attributes)));
+            }
+        }
+        all.sort_by_key(|(path, _, _)| std::cmp::Reverse(path.components().count()));
+        for (path, before, attributes) in all {
+            let fail = |errno| on("restore", self.lower.shown(path))(errno);
+            let Ok(directory) = self.lower.listing(path) else {
+                continue;
+            };
+            match attributes {
+                Some(attributes) => {
+                    let looks = Looks {
+                        mode: before.mode,
+                        owner: Some((before.uid, before.gid)),
+                        attributes,
+                        times: before,
+                        synchronise: false,
+                    };
+                    place::dress(directory.as_fd(), &looks).map_err(fail)?;
+                }
+                None => rustix::fs::futimens(&directory, &place::times(before)).map_err(fail)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Base {
+    /// The project, if it is still the directory that the layer was made over.
+    pub(crate) fn lower(&self) -> Result<Tree, CowError> {
+        let path = self.project.as_path();
+        let tree = Tree::open(path).map_err(on("open", path))?;
+        let found = rustix::fs::fstat(tree.root()).map_err(on("look at", path))?;
+        if found.st_ino == self.inode {
+            Ok(tree)
+        } else {
+            Err(CowError::OtherProject {
+                path: path.to_owned(),
+            })
+        }
+    }
+}

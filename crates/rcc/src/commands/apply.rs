@@ -1,0 +1,58 @@
+//! `rcc apply`: carries what a copy-on-write run changed over into the project.
+
+use rcc_host::cow::{Choice, apply};
+use rcc_spec::is_host_executed;
+
+use crate::cli::ApplyArgs;
+use crate::context::Context;
+use crate::cow;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output;
+
+pub(crate) fn run(args: &ApplyArgs) -> Result<u8, CliError> {
+    let context = Context::load()?;
+    let (id, paths) = cow::split(&context, &args.words);
+    let mut run = cow::choose(&context, &args.choice, id.as_deref())?;
+    let _held = run.lock()?;
+    let project = run.layer.base().project.as_path().to_owned();
+    let _alone = cow::alone(&context, &project)?;
+    let choice = Choice {
+        paths: cow::inside(&project, &paths)?,
+        overwrite: cow::inside(&project, &args.overwrite)?,
+    };
+    let outcome = apply(&mut run.layer, &run.record, &choice, &is_host_executed)?;
+    for (path, why) in &outcome.held {
+        output::note(&format!("held back: {} ({why})", rcc_plan::escape(path)));
+    }
+    for (path, what) in &outcome.remarks {
+        output::note(&format!("applied {what}: {}", rcc_plan::escape(path)));
+    }
+    for path in &outcome.conflicts {
+        output::note(&format!(
+            "conflict: {} was changed by you after the run began",
+            rcc_plan::escape(path)
+        ));
+    }
+    if outcome.conflicts.is_empty() {
+        let files = if outcome.applied == 1 {
+            "entry"
+        } else {
+            "entries"
+        };
+        output::note(&format!(
+            "applied {} {files}; rcc undo takes them back",
+            outcome.applied
+        ));
+        return Ok(Exit::Success.into());
+    }
+    let what = if outcome.applied == 0 {
+        "nothing was applied"
+    } else {
+        "they were left as they are"
+    };
+    output::note(&format!(
+        "{what}; apply other paths, or take the agent's version with --overwrite PATH"
+    ));
+    Ok(Exit::Denied.into())
+}

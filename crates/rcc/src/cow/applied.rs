@@ -1,0 +1,114 @@
+//! Runs whose changes were applied, and the lock that lets one command at a time change a project.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rcc_host::cow::last;
+use rcc_host::{open_private, sha256};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+
+use super::ChoiceError;
+use crate::cli::ChangesChoice;
+use crate::context::Context;
+use crate::error::{CliError, Kind};
+
+/// Why nothing is changed.
+#[derive(Debug, thiserror::Error)]
+enum AppliedError {
+    #[error(
+        "nothing was applied to the project {} that could be taken back",
+        rcc_plan::escape(project)
+    )]
+    Nothing { project: PathBuf },
+    #[error(
+        "another rcc apply or rcc undo works on the project {}",
+        rcc_plan::escape(project)
+    )]
+    Busy { project: PathBuf },
+}
+
+/// A run that was applied.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) id: String,
+    pub(crate) record: PathBuf,
+    pub(crate) project: PathBuf,
+}
+
+impl Applied {
+    /// Keeps the run to this process.
+    pub(crate) fn lock(&self) -> Result<OwnedFd, CliError> {
+        super::lock(&self.id, &self.record)
+    }
+
+    /// Says that there is nothing to take back.
+    pub(crate) fn nothing(&self) -> CliError {
+        let project = self.project.clone();
+        CliError::new(Kind::User, AppliedError::Nothing { project })
+    }
+}
+
+/// The run that was applied last to the project, or the named one.
+pub(crate) fn applied(
+    context: &Context,
+    choice: &ChangesChoice,
+    word: Option<&str>,
+) -> Result<Applied, CliError> {
+    let runs = context.directories.state.join("runs");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&runs).into_iter().flatten().flatten() {
+        let record = entry.path();
+        if let (Ok(id), Some((base, when))) = (entry.file_name().into_string(), last(&record)?) {
+            let project = base.project.as_path().to_owned();
+            found.push((
+                when,
+                Applied {
+                    id,
+                    record,
+                    project,
+                },
+            ));
+        }
+    }
+    found.sort_by_key(|(when, _)| std::cmp::Reverse(*when));
+    let mut found = found.into_iter().map(|(_, applied)| applied);
+    if let Some(id) = choice.run.as_deref().or(word) {
+        return found
+            .find(|applied| applied.id.starts_with(id))
+            .ok_or_else(|| CliError::new(Kind::User, ChoiceError::Unknown { id: id.to_owned() }));
+    }
+    let project = rcc_host::discover(
+        choice.project.as_deref(),
+        &context.account,
+        &context.directories,
+    )?
+    .root;
+    found
+        .find(|applied| applied.project == project)
+        .ok_or_else(|| CliError::new(Kind::User, AppliedError::Nothing { project }))
+}
+
+/// Keeps every other apply and undo away from the project while the result lives.
+pub(crate) fn alone(context: &Context, project: &Path) -> Result<OwnedFd, CliError> {
+    let locks = context.directories.state.join("locks");
+    let directory = open_private(&locks)?;
+    let name = sha256(&rcc_plan::escape(project));
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fail = |errno: rustix::io::Errno| CliError::new(Kind::Host, std::io::Error::from(errno));
+    let file =
+        rustix::fs::openat(&directory, name, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let project = project.to_owned();
+            Err(CliError::new(Kind::User, AppliedError::Busy { project }).hint("wait for its end"))
+        }
+        Err(errno) => Err(fail(errno)),
+    }
+}
+
+/// Opens the directory of a record, for its lock.
+pub(super) fn open_record(record: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, record, flags, Mode::empty())
+}

@@ -1,0 +1,501 @@
+//! `rcc apply` and `rcc undo` with the real program: what the agent left arrives, what was there comes back to the last
+//! bit, what the user did meanwhile is never lost, and nothing is written outside of the project.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program")]
+
+mod bench;
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bench::{Bench, snapshot};
+use rustix::fs::{XattrFlags, getxattr, setxattr};
+
+#[test]
+fn everything_again_as_an_ordinary_user() {
+    rcc_testkit::run_again_as_ordinary_user(&[Path::new(env!("CARGO_BIN_EXE_rcc"))]);
+}
+
+/// One entry of every kind, with times of long ago.
+fn project(bench: &Bench) {
+    for name in [
+        "kept",
+        "linked",
+        "removed",
+        "gone/a",
+        "gone/deep/b",
+        "mode",
+        "to-directory",
+        "holder/x",
+        "again/old",
+        "again/same",
+    ] {
+        bench.file(name, format!("{name} of the user\n"));
+    }
+    std::fs::hard_link(
+        bench.project().join("linked"),
+        bench.project().join("other-name"),
+    )
+    .unwrap();
+    symlink("kept", bench.project().join("link")).unwrap();
+    symlink("kept", bench.project().join("link-removed")).unwrap();
+    setxattr(
+        bench.project().join("kept"),
+        "user.rcc-test",
+        b"of the user",
+        XattrFlags::empty(),
+    )
+    .unwrap();
+    setxattr(
+        bench.project().join("gone"),
+        "user.rcc-test",
+        b"of the directory",
+        XattrFlags::empty(),
+    )
+    .unwrap();
+    std::fs::set_permissions(
+        bench.project().join("gone/a"),
+        std::fs::Permissions::from_mode(0o751),
+    )
+    .unwrap();
+    let touch = "find . -exec touch -h -d '2001-02-03 04:05:06.789' {} +";
+    assert_eq!(bench.host("sh", &["-c", touch]).code, 0);
+}
+
+/// Changes all of it.
+const WORK: &str = "set -e
+echo more >> kept; echo more >> linked; rm removed link-removed; rm -r gone; chmod 700 mode
+rm to-directory; mkdir to-directory; echo x > to-directory/in; rm -r holder; echo x > holder; rm -r again; mkdir again; echo 'again/same of the user' > again/same
+ln -sfn /etc/passwd link; mkdir -p new/deep; echo x > new/deep/file; chmod 750 new; : > empty; truncate -s 3M sparse; chmod 711 again; touch -d 2002-02-02 new/deep/file new/deep";
+
+#[test]
+fn an_apply_gives_what_the_agent_left_and_undo_what_was_there() {
+    let bench = Bench::new("round");
+    project(&bench);
+    let before = snapshot(&bench.project());
+    assert_eq!(bench.cow(WORK).code, 0);
+    assert_eq!(snapshot(&bench.project()), before);
+
+    for _ in 0..2 {
+        let applied = bench.rcc(&["apply"]);
+        assert_eq!(applied.code, 0, "{applied:?}");
+        assert!(
+            applied.stderr.contains("rcc undo takes them back"),
+            "{applied:?}"
+        );
+        assert_eq!(bench.text("kept"), "kept of the user\nmore\n");
+        assert_eq!(bench.text("to-directory/in"), "x\n");
+        assert_eq!(bench.text("holder"), "x\n");
+        assert_eq!(bench.text("other-name"), "linked of the user\n");
+        assert!(
+            !bench.project().join("gone").exists() && !bench.project().join("again/old").exists()
+        );
+        let mode = |name: &str| {
+            bench
+                .project()
+                .join(name)
+                .metadata()
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o7777
+        };
+        assert_eq!(
+            (mode("mode"), mode("new"), mode("again")),
+            (0o700, 0o750, 0o711)
+        );
+        let time = |name: &str| {
+            bench
+                .project()
+                .join(name)
+                .metadata()
+                .unwrap()
+                .modified()
+                .unwrap()
+        };
+        assert_eq!(time("new/deep/file"), time("new/deep"));
+        // The layer and the project are one now.
+        let layer = bench.all_layers().pop().unwrap();
+        let id = layer
+            .parent()
+            .unwrap()
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert_eq!(bench.rcc(&["diff", &id, "--name-status"]).stdout, "");
+
+        let undone = bench.rcc(&["undo"]);
+        assert_eq!(undone.code, 0, "{undone:?}");
+        let after = snapshot(&bench.project());
+        assert_eq!(after, before);
+        let mut value = [0_u8; 64];
+        let length = getxattr(bench.project().join("kept"), "user.rcc-test", &mut value).unwrap();
+        assert_eq!(&value[..length], b"of the user");
+        let length = getxattr(bench.project().join("gone"), "user.rcc-test", &mut value).unwrap();
+        assert_eq!(&value[..length], b"of the directory");
+    }
+    let nothing = bench.rcc(&["undo"]);
+    assert_eq!(nothing.code, 125, "{nothing:?}");
+    assert!(
+        nothing.stderr.contains("nothing was applied"),
+        "{nothing:?}"
+    );
+}
+
+#[test]
+fn a_part_is_applied_by_its_path() {
+    let bench = Bench::new("part");
+    project(&bench);
+    assert_eq!(bench.cow(WORK).code, 0);
+    let before = snapshot(&bench.project());
+    let applied = bench.rcc(&["apply", "new/deep/file", "kept"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert_eq!(bench.text("kept"), "kept of the user\nmore\n");
+    assert_eq!(bench.text("new/deep/file"), "x\n");
+    assert!(bench.project().join("removed").exists() && bench.project().join("gone/a").exists());
+    // The run goes on from there, and what was applied is no edit of the user's.
+    let id = bench
+        .rcc(&["diff", "--list"])
+        .stdout
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        bench
+            .rcc(&[
+                "--continue",
+                &id,
+                "run",
+                "-n",
+                "--",
+                "sh",
+                "-c",
+                "echo again >> kept"
+            ])
+            .code,
+        0
+    );
+    let applied = bench.rcc(&["apply"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert_eq!(bench.text("kept"), "kept of the user\nmore\nagain\n");
+    assert_eq!(bench.rcc(&["undo"]).code, 0);
+    assert_eq!(bench.text("kept"), "kept of the user\nmore\n");
+    assert_eq!(bench.rcc(&["undo"]).code, 0);
+    assert_eq!(snapshot(&bench.project()), before);
+    let outside = bench.rcc(&["apply", "../home"]);
+    assert_eq!(outside.code, 125, "{outside:?}");
+}
+
+#[test]
+fn what_the_user_did_meanwhile_is_never_overwritten() {
+    for (name, agent, user, conflict) in [
+        ("both", "echo agent > a", "echo user > a", "a"),
+        ("gone", "rm a", "echo user > a", "a"),
+        ("new", "echo agent > n", "echo user > n", "n"),
+        (
+            "renamed",
+            "echo agent > t; mv t a",
+            "echo user > t; mv t a",
+            "a",
+        ),
+        ("in-removed", "rm -r d", "echo user > d/x", "d/x"),
+        (
+            "made",
+            "mkdir m; echo agent > m/f",
+            "mkdir m; mv o m/f",
+            "m/f",
+        ),
+        ("mode", "chmod 700 a", "echo user >> a", "a"),
+        ("linked", "echo agent > a", "ln -sf b a", "a"),
+    ] {
+        let bench = Bench::new(&format!("meanwhile-{name}"));
+        for file in ["a", "b", "d/x", "o"] {
+            bench.file(file, "1\n");
+        }
+        assert_eq!(
+            bench.cow(&format!("echo agent > b; {agent}")).code,
+            0,
+            "{name}"
+        );
+        assert_eq!(bench.host("sh", &["-c", user]).code, 0);
+        let before = snapshot(&bench.project());
+        let applied = bench.rcc(&["apply"]);
+        assert_eq!(applied.code, 1, "{name}: {applied:?}");
+        assert!(
+            applied.stderr.contains(&format!("conflict: {conflict} ")),
+            "{name}: {applied:?}"
+        );
+        assert_eq!(snapshot(&bench.project()), before, "{name}");
+        // Positive controls: what does not conflict can be applied, and the user can give in.
+        assert_eq!(bench.rcc(&["apply", "b"]).code, 0);
+        assert_eq!(bench.text("b"), "agent\n");
+        assert_eq!(bench.rcc(&["undo"]).code, 0);
+        let applied = bench.rcc(&["apply", "--overwrite", conflict]);
+        assert_eq!(applied.code, 0, "{name}: {applied:?}");
+        assert_ne!(snapshot(&bench.project()), before, "{name}");
+        assert_eq!(bench.rcc(&["undo"]).code, 0, "{name}");
+        assert_eq!(snapshot(&bench.project()), before, "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_the_user_puts_into_a_removed_directory_stays() {
+    let bench = Bench::new("stays");
+    bench.file("d/x", "1\n");
+    assert_eq!(bench.cow("rm -r d").code, 0);
+    bench.file("d/mine", "user\n");
+    let applied = bench.rcc(&["apply"]);
+    assert_eq!(applied.code, 1, "{applied:?}");
+    assert_eq!(bench.text("d/mine"), "user\n");
+}
+
+#[test]
+fn undo_leaves_alone_what_changed_since() {
+    let bench = Bench::new("since");
+    for name in ["a", "b", "c"] {
+        bench.file(name, "1\n");
+    }
+    assert_eq!(
+        bench
+            .cow("echo 2 | tee a b > /dev/null; rm c; mkdir n; echo x > n/x")
+            .code,
+        0
+    );
+    assert_eq!(bench.rcc(&["apply"]).code, 0);
+    bench.file("a", "user\n");
+    bench.file("n/mine", "user\n");
+    let undone = bench.rcc(&["undo"]);
+    assert_eq!(undone.code, 1, "{undone:?}");
+    for name in ["a", "n"] {
+        assert!(
+            undone
+                .stderr
+                .contains(&format!("left alone: {name} was changed")),
+            "{undone:?}"
+        );
+    }
+    assert_eq!(
+        (bench.text("a"), bench.text("b"), bench.text("c")),
+        ("user\n".into(), "1\n".into(), "1\n".into())
+    );
+    assert_eq!(bench.text("n/mine"), "user\n");
+    assert!(!bench.project().join("n/x").exists());
+}
+
+#[test]
+fn what_the_host_would_run_is_held_back_until_it_is_named() {
+    let bench = Bench::new("held");
+    bench.file("a", "1\n");
+    let output = bench.cow(
+        "set -e; echo 2 > a; echo evil > .envrc; mkdir -p sub/.vscode sub/.git/hooks .git/hooks bare/objects bare/hooks
+         echo evil | tee sub/.vscode/tasks.json sub/.git/hooks/pre-commit .git/hooks/pre-commit bare/config bare/hooks/x .git/config > /dev/null
+         echo 'ref: refs/heads/main' | tee bare/HEAD .git/HEAD > /dev/null; echo 'gitdir: bare' > .GIT; mkdir w; echo 'gitdir: ../bare' > w/.git",
+    );
+    assert_eq!(output.code, 0, "{output:?}");
+    let applied = bench.rcc(&["apply"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert_eq!(bench.text("a"), "2\n");
+    let exists = |name: &str| bench.project().join(name).symlink_metadata().is_ok();
+    let guarded = [
+        ".envrc",
+        "sub/.vscode/tasks.json",
+        "sub/.git/hooks/pre-commit",
+        ".git/hooks/pre-commit",
+        ".git/config",
+        "bare/config",
+        "bare/hooks/x",
+        "w/.git",
+    ];
+    for name in guarded {
+        assert!(!exists(name), "{name}: {applied:?}");
+    }
+    assert!(
+        applied
+            .stderr
+            .contains("held back: .envrc (your programs run or obey it; name it to apply it)"),
+        "{applied:?}"
+    );
+    assert!(exists("bare/HEAD") && exists(".git/HEAD"), "{applied:?}");
+    assert_eq!(
+        bench
+            .rcc(&["apply", ".envrc", "sub/.git", "bare/config"])
+            .code,
+        0
+    );
+    assert!(exists(".envrc") && exists("sub/.git/hooks/pre-commit") && exists("bare/config"));
+    assert!(!exists("bare/hooks/x") && !exists(".git/config"));
+}
+
+#[test]
+fn special_files_and_borrowed_rights_are_never_applied() {
+    let bench = Bench::new("special");
+    bench.file("a", "1\n");
+    let output = bench.cow(
+        "set -e; mkfifo fifo; rm a; mkfifo a; echo x > tool; chmod 6755 tool; mkdir shared; chmod 2777 shared; echo x > closed; chmod 0 closed
+         python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")' 2>/dev/null || true",
+    );
+    assert_eq!(output.code, 0, "{output:?}");
+    let applied = bench.rcc(&["apply"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert!(
+        applied
+            .stderr
+            .contains("held back: fifo (a FIFO, socket or device, which is never applied)"),
+        "{applied:?}"
+    );
+    assert!(
+        applied
+            .stderr
+            .contains("without its set-user-id or set-group-id bit: tool"),
+        "{applied:?}"
+    );
+    assert_eq!(bench.text("a"), "1\n");
+    let exists = |name: &str| bench.project().join(name).symlink_metadata().is_ok();
+    assert!(!exists("fifo") && !exists("sock"));
+    let mode = |name: &str| {
+        bench
+            .project()
+            .join(name)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o7777
+    };
+    assert_eq!((mode("tool"), mode("shared") & 0o6000), (0o755, 0));
+}
+
+/// Another run in the same project exchanges a directory with a link to elsewhere, as fast as it can.
+#[test]
+fn no_exchange_of_a_directory_with_a_link_leads_an_apply_outside() {
+    let bench = Bench::new("swap");
+    for number in 0..12 {
+        bench.file(&format!("d/{number}"), "1\n");
+    }
+    let outside = bench.base().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    for number in 0..12 {
+        std::fs::write(outside.join(number.to_string()), "1\n").unwrap();
+    }
+    let (real, link) = (bench.project().join("d"), bench.project().join("l"));
+    // Positive control: with the link in place, a careless write lands outside.
+    std::fs::rename(&real, bench.project().join("d2")).unwrap();
+    symlink(&outside, &real).unwrap();
+    std::fs::write(real.join("control"), "x").unwrap();
+    assert!(outside.join("control").exists());
+    std::fs::remove_file(outside.join("control")).unwrap();
+    std::fs::remove_file(&real).unwrap();
+    std::fs::rename(bench.project().join("d2"), &real).unwrap();
+
+    let before = snapshot(&outside);
+    assert_eq!(
+        bench
+            .cow("for i in d/*; do echo agent > $i; done; rm d/7; echo n > d/new; chmod 700 d/9")
+            .code,
+        0
+    );
+    symlink(&outside, &link).unwrap();
+    let (stop, swaps, applies) = (
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (real, link) = (
+                std::fs::File::open(bench.project()).unwrap(),
+                link.file_name().unwrap(),
+            );
+            while !stop.load(Ordering::Relaxed) {
+                // Both names always exist; an even number of exchanges leaves them as they were.
+                for _ in 0..2 {
+                    rustix::fs::renameat_with(
+                        &real,
+                        "d",
+                        &real,
+                        link,
+                        rustix::fs::RenameFlags::EXCHANGE,
+                    )
+                    .unwrap();
+                    swaps.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        while swaps.load(Ordering::Relaxed) < 10_000 || applies.load(Ordering::Relaxed) < 8 {
+            let applied = bench.rcc(&["apply", "--overwrite", "d"]);
+            assert!([0, 1, 125].contains(&applied.code), "{applied:?}");
+            assert!(!applied.stderr.contains("panicked"), "{applied:?}");
+            let undone = bench.rcc(&["undo"]);
+            assert!([0, 1, 125].contains(&undone.code), "{undone:?}");
+            applies.fetch_add(1, Ordering::Relaxed);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(snapshot(&outside), before);
+}
+
+#[test]
+fn one_command_at_a_time_changes_a_project() {
+    let bench = Bench::new("alone");
+    bench.file("a", "1\n");
+    assert_eq!(bench.cow("echo 2 > a").code, 0);
+    assert_eq!(bench.rcc(&["apply"]).code, 0);
+    let lock = std::fs::read_dir(bench.state().join("rcc/locks"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let held = std::fs::File::open(&lock).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    let undone = bench.rcc(&["undo"]);
+    assert_eq!(undone.code, 125, "{undone:?}");
+    assert!(
+        undone.stderr.contains("another rcc apply or rcc undo"),
+        "{undone:?}"
+    );
+    assert_eq!(bench.text("a"), "2\n");
+    drop(held);
+    assert_eq!(bench.rcc(&["undo"]).code, 0);
+    assert_eq!(bench.text("a"), "1\n");
+}
+
+#[test]
+fn the_changes_of_a_run_under_way_are_shown_and_not_applied() {
+    let bench = Bench::new("live");
+    bench.file("a", "1\n");
+    let mut run = bench
+        .command(bench::program())
+        .args([
+            "run",
+            "-n",
+            "--cow",
+            "--",
+            "bash",
+            "-c",
+            "echo 2 > a; echo ready; read x",
+        ])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(run.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    assert_eq!(bench.rcc(&["diff", "--name-status"]).stdout, "M\ta\n");
+    for command in ["apply", "discard"] {
+        let refused = bench.rcc(&[command]);
+        assert_eq!(refused.code, 125, "{refused:?}");
+        assert!(refused.stderr.contains("is still under way"), "{refused:?}");
+    }
+    assert_eq!(bench.text("a"), "1\n");
+    drop(run.stdin.take());
+    run.wait().unwrap();
+    assert_eq!(bench.rcc(&["apply"]).code, 0);
+    assert_eq!(bench.text("a"), "2\n");
+}
