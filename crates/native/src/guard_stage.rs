@@ -107,6 +107,8 @@ fn run(control: &Control) -> Result<i32, NativeError> {
     let namespaces = ThreadNameSpaceType::USER | ThreadNameSpaceType::MOUNT;
     match move_into_thread_name_spaces(sandbox.as_fd(), namespaces) {
         Err(Errno::SRCH) => return Ok(NOTHING_TO_ENTER),
+        // A process that is ending has no memory any more by which the kernel could tell whose it is.
+        Err(Errno::PERM) if ends(&sandbox)? => return Ok(NOTHING_TO_ENTER),
         entered => entered.map_err(on_step_call(step, "setns(2)"))?,
     }
     drop(sandbox);
@@ -140,6 +142,18 @@ fn run(control: &Control) -> Result<i32, NativeError> {
         finishing: false,
     };
     guard.run().map(|()| 0)
+}
+
+/// Whether pid 1 ends within a second: by the time it is refused for ending, little of it is left.
+fn ends(sandbox: &OwnedFd) -> Result<bool, NativeError> {
+    let second = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    let mut ended = [PollFd::new(sandbox, PollFlags::IN)];
+    poll(&mut ended, Some(&second))
+        .map(|ready| ready > 0)
+        .map_err(on_step_call("see whether the sandbox ends", "poll(2)"))
 }
 
 /// Hears what there is to guard; `None` when the run ended before it was said.

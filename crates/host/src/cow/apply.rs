@@ -384,7 +384,13 @@ fn write_down(entry: &Entry, layer: &Layer, plan: Plan, lower: &Tree) -> Result<
     }
     let journal = Journal {
         base: layer.base().clone(),
-        tag: format!("{}-{}", layer.base().inode, entry.number),
+        // Two runs over one project must not take each other's temporary names for their own.
+        tag: format!(
+            "{:x}{:x}-{}",
+            layer.base().since.0,
+            layer.base().since.1,
+            entry.number
+        ),
         steps,
         touched,
     };
