@@ -110,7 +110,8 @@ impl<'w> Recorded<'w> {
 }
 
 const NPM: &str = "rm -rf node_modules package-lock.json ~/.npm; npm install --no-audit --no-fund; node -e \"require('tiny-npm')\"";
-const GIT: &str = "rm -rf copy; git clone --quiet https://git.example/hello.git copy";
+/// Into the private `/tmp`: a repository of an earlier run in the project is protected, so it could not be removed.
+const GIT: &str = "git clone --quiet https://git.example/hello.git /tmp/copy";
 
 fn npm_project(recorded: &mut Recorded<'_>) {
     recorded.place.file(
