@@ -75,7 +75,7 @@ impl Stage {
         // Copies are newer than the run; what was there when it began has to look so.
         shell(
             &bench,
-            "sed -i 's/\"since\": \\[/\"since\": [9999999999, 0], \"was\": [/' ../state/rcc/runs/*/cow/base.json; mkdir ../kept; cp -a . ../kept/project; cp -a ../state ../kept/state",
+            "sed -i 's/\"since\": \\[/\"since\": [9999999999, 0], \"was\": [/' ../state/rcc/runs/*/cow/base.json; chmod -R u+rwX ../state/rcc/runs/*/cow/work; mkdir ../kept; cp -a . ../kept/project; cp -a ../state ../kept/state",
         );
         let before = snapshot(&bench.project());
         let mut stage = Self {
