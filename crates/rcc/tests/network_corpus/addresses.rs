@@ -83,7 +83,7 @@ print('milliseconds', (time.monotonic() - start) * 1000)\""
                 "address",
                 format!("loopback, {name}, curl"),
                 curl(&format!("http://{host}/")),
-                &["Couldn't connect", "status 000"],
+                &["connect to server", "status 000"],
             )
             .needs("curl"),
         );
@@ -194,7 +194,7 @@ fn classes() -> Vec<Case> {
             "address",
             "34: link local with a scope",
             format!("{scope}{}", curl("\"http://[fe80::2%25$link]/\"")),
-            &["Couldn't connect"],
+            &["connect to server"],
         )
         .needs("curl")
         .own_time(3000.0),

@@ -296,7 +296,7 @@ fn host_ports() -> Vec<Case> {
             "host port",
             "the same port on its own loopback",
             curl("http://127.0.0.1:8080/"),
-            &["Couldn't connect"],
+            &["connect to server"],
         )
         .needs("curl"),
         Case::refused(
