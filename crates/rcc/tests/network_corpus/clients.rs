@@ -39,7 +39,6 @@ fn curls() -> Vec<Case> {
         allowed("curl, HTTP/1.1", curl("http://allowed.example/"), &["\"host\":\"allowed.example\"", "status 200 version 1.1"], &["curl"]),
         allowed("curl, HTTPS", curl("https://allowed.example/"), &["\"server_name\":\"allowed.example\"", "status 200"], &["curl"]),
         allowed("curl, HTTP/2 over TLS", curl("--http2 https://allowed.example:9443/"), &["spoke 2.0 with allowed.example:9443", "version 2"], node),
-        allowed("curl, HTTP/3", curl("--http3-only https://allowed.example/"), &["version 3"], &["curl-http3"]),
         allowed("curl, three requests on one connection", curl("http://allowed.example/1 http://allowed.example/2 http://allowed.example/3"), &["\"target\":\"/3\""], &["curl"]),
         allowed("curl, upload", "head -c 200000 /dev/zero | curl -sS --data-binary @- http://allowed.example/", &["\"body_bytes\":200000"], &["curl"]),
         allowed("curl, a proxy by absolute form", curl("-x http://allowed.example:3128 http://allowed.example:3128/"), &["spoke 1.1 with allowed.example:3128"], node),

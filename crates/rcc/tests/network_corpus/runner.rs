@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rcc_testkit::probe;
+use rcc_testkit::require;
 use rcc_testkit::world::addresses::{RESOLVER_V4, RESOLVER_V6};
 use rcc_testkit::world::wire::Packet;
 use rcc_testkit::world::{Running, World};
-use rcc_testkit::{require, require_that};
 use serde_json::Value;
 
 use crate::case::{Case, Expect, Group, Refusal};
@@ -211,7 +211,7 @@ pub(crate) fn run(world: &World, group: &Group) -> Vec<String> {
     let cases: Vec<&Case> = group
         .cases
         .iter()
-        .filter(|case| case.needs.iter().all(|need| is_there(need)))
+        .filter(|case| case.needs.iter().all(|need| require(need)))
         .collect();
     let mut failures = Vec::new();
     let mut outside = Session::start(world, group, false, 0);
@@ -267,18 +267,6 @@ pub(crate) fn run(world: &World, group: &Group) -> Vec<String> {
         session.end();
     }
     failures
-}
-
-/// `require`, with one more word: `curl-http3` is a curl(1) that speaks HTTP/3.
-fn is_there(need: &str) -> bool {
-    if need != "curl-http3" {
-        return require(need);
-    }
-    let version = std::process::Command::new("curl").arg("--version").output();
-    require_that(
-        need,
-        version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("HTTP3")),
-    )
 }
 
 fn short(event: &Value) -> String {
