@@ -25,6 +25,36 @@ struct Count {
     ignored: usize,
 }
 
+/// What the failed tests printed: libtest's blocks between the first `failures:` of a program and its list of names.
+#[derive(Debug, Default)]
+struct Failures {
+    lines: Vec<String>,
+    inside: bool,
+    shown: usize,
+}
+
+/// Lines of one failed test that are shown a second time.
+const LINES_PER_FAILURE: usize = 60;
+
+impl Failures {
+    fn add(&mut self, line: &str) {
+        if line == "failures:" {
+            self.inside = !self.inside;
+            self.shown = 0;
+        } else if line.starts_with("test result: ") {
+            self.inside = false;
+        } else if self.inside && !line.is_empty() {
+            if line.starts_with("---- ") {
+                self.shown = 0;
+            }
+            self.shown += 1;
+            if self.shown <= LINES_PER_FAILURE {
+                self.lines.push(line.to_owned());
+            }
+        }
+    }
+}
+
 /// Builds the binary, then runs `cargo test --workspace` with the given arguments.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     missing_tools(workspace)?;
@@ -57,10 +87,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         .stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo test")?;
     let mut count = Count::default();
+    let mut failures = Failures::default();
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).lines() {
             let line = line.context("cannot read the output of cargo test")?;
             count.add(&line);
+            failures.add(&line);
             println!("{line}");
         }
     }
@@ -70,6 +102,13 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     println!("\nskips at run time: {}", skipped.len());
     for line in &skipped {
         println!("  {line}");
+    }
+    if !failures.lines.is_empty() {
+        // Again at the end: in a long log nobody finds them. `.ci/run` repeats what stands between these two lines.
+        println!("failed tests:");
+        for line in &failures.lines {
+            println!("  {line}");
+        }
     }
     // A test that skips itself returns, so libtest has counted it among the passed.
     println!(
@@ -145,6 +184,31 @@ impl Count {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_failed_tests_printed_is_kept() {
+        let output = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\npanicked at x\nleft: 1\n\n\n\
+            failures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored;\ntest c ... ok\nfailures:\n\n\
+            ---- d stdout ----\nlong";
+        let mut failures = Failures::default();
+        for line in output.lines() {
+            failures.add(line);
+        }
+        assert_eq!(
+            failures.lines,
+            [
+                "---- b stdout ----",
+                "panicked at x",
+                "left: 1",
+                "---- d stdout ----",
+                "long"
+            ]
+        );
+        for _ in 0..2 * LINES_PER_FAILURE {
+            failures.add("more");
+        }
+        assert_eq!(failures.lines.len(), 3 + LINES_PER_FAILURE);
+    }
 
     #[test]
     fn results_are_added_up() {
