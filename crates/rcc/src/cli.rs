@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Undo(UndoArgs),
     /// Throw away what a copy-on-write run changed
     Discard(DiscardArgs),
+    /// List the runs that are under way
+    Ps(PsArgs),
     /// Tell what works on this host, what is missing, and the fix
     Doctor(DoctorArgs),
     /// Approve, list or revoke the policies of projects
@@ -138,6 +140,9 @@ pub(crate) struct RunFlags {
     /// Use the agent home called NAME
     #[arg(long, value_name = "NAME")]
     pub(crate) home: Option<String>,
+    /// Call the run NAME, for commands that take a run; of the runs under way only one can have it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 /// The words of the package managers.
@@ -221,7 +226,7 @@ pub(crate) struct PlanArgs {
 /// Which copy-on-write run is meant, and which part of its changes.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ChangesChoice {
-    /// The run's id or its beginning (default: the only one of this project that has changes)
+    /// The run's id, its beginning, or the run's name (default: the only one of this project that has changes)
     #[arg(long, value_name = "ID")]
     pub(crate) run: Option<String>,
     /// Use DIR as the project instead of searching upwards from here
@@ -245,7 +250,7 @@ pub(crate) struct DiffArgs {
     /// Print JSON, one object a line
     #[arg(long, conflicts_with = "stat")]
     pub(crate) json: bool,
-    /// A run's id, then paths in the project; only what is at or below them
+    /// A run's id or name, then paths in the project; only what is at or below them
     #[arg(value_name = "RUN|PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
 }
@@ -257,7 +262,7 @@ pub(crate) struct ApplyArgs {
     /// Replace what you changed meanwhile at or below PATH, too
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) overwrite: Vec<PathBuf>,
-    /// A run's id, then paths in the project; only what is at or below them
+    /// A run's id or name, then paths in the project; only what is at or below them
     #[arg(value_name = "RUN|PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
 }
@@ -266,7 +271,7 @@ pub(crate) struct ApplyArgs {
 pub(crate) struct UndoArgs {
     #[command(flatten)]
     pub(crate) choice: ChangesChoice,
-    /// The run's id (default: the one that was applied last)
+    /// The run's id or name (default: the one that was applied last)
     #[arg(value_name = "RUN", conflicts_with = "run")]
     pub(crate) id: Option<String>,
 }
@@ -275,9 +280,22 @@ pub(crate) struct UndoArgs {
 pub(crate) struct DiscardArgs {
     #[command(flatten)]
     pub(crate) choice: ChangesChoice,
-    /// The run's id
+    /// The run's id or name
     #[arg(value_name = "RUN", conflicts_with = "run")]
     pub(crate) id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// List the runs that have ended, too
+    #[arg(short = 'a', long)]
+    pub(crate) all: bool,
+    /// Print ids only
+    #[arg(short = 'q', long, conflicts_with = "json")]
+    pub(crate) quiet: bool,
+    /// Print JSON, one run a line
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -316,7 +334,7 @@ pub(crate) struct NetRunsArgs {
 /// Which run is meant.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunChoice {
-    /// The run's id or its beginning (default: the one of this project)
+    /// The run's id, its beginning, or the run's name (default: the one of this project)
     #[arg(long, value_name = "ID")]
     pub(crate) run: Option<String>,
 }
@@ -504,6 +522,7 @@ impl RunFlags {
         self.yes |= later.yes;
         self.audit = later.audit.or(self.audit);
         self.home = later.home.or(self.home);
+        self.name = later.name.or(self.name);
         self
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod init;
 pub(crate) mod man;
 pub(crate) mod net;
 pub(crate) mod plan;
+pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod shell;
 pub(crate) mod trust;

@@ -119,8 +119,9 @@ pub(crate) fn choose(
     word: Option<&str>,
 ) -> Result<CowRun, CliError> {
     let runs = all(context);
-    if let Some(id) = choice.run.as_deref().or(word) {
-        return by_id(runs, id);
+    if let Some(word) = choice.run.as_deref().or(word) {
+        let id = named(context, &runs, word);
+        return by_id(runs, id.as_deref().unwrap_or(word));
     }
     let project = rcc_host::discover(
         choice.project.as_deref(),
@@ -146,6 +147,14 @@ pub(crate) fn choose(
     })
 }
 
+/// The id of the run that was given this name, unless the word is an id.
+fn named(context: &Context, runs: &[CowRun], word: &str) -> Option<String> {
+    if runs.iter().any(|run| run.id == word) {
+        return None;
+    }
+    crate::runs::id_of_name(context, word)
+}
+
 fn by_id(runs: Vec<CowRun>, id: &str) -> Result<CowRun, CliError> {
     let mut matching: Vec<CowRun> = runs
         .into_iter()
@@ -168,12 +177,20 @@ fn by_id(runs: Vec<CowRun>, id: &str) -> Result<CowRun, CliError> {
     })
 }
 
-/// Takes a run's id off the front of the words of a command; what is left are paths.
+/// Takes a run's id or name off the front of the words of a command; what is left are paths. A file that is there is meant
+/// rather than a run of that name.
 pub(crate) fn split(context: &Context, words: &[OsString]) -> (Option<String>, Vec<PathBuf>) {
     let first = words.first().and_then(|word| word.to_str());
-    let id = first.filter(|word| all(context).iter().any(|run| run.id == *word));
+    let id = first.and_then(|word| {
+        let runs = all(context);
+        if runs.iter().any(|run| run.id == word) {
+            return Some(word.to_owned());
+        }
+        let id = named(context, &runs, word).filter(|id| runs.iter().any(|run| run.id == *id));
+        id.filter(|_| Path::new(word).symlink_metadata().is_err())
+    });
     let paths = words.iter().skip(usize::from(id.is_some()));
-    (id.map(str::to_owned), paths.map(PathBuf::from).collect())
+    (id, paths.map(PathBuf::from).collect())
 }
 
 /// The paths that a caller named, relative to the project: `.` and names below the current directory.
@@ -215,7 +232,9 @@ pub(crate) fn begin(
     let layer = match resume {
         None => record.make_layer(project)?,
         Some(id) => {
-            let earlier = by_id(all(context), id)?;
+            let runs = all(context);
+            let id = named(context, &runs, id).unwrap_or_else(|| id.to_owned());
+            let earlier = by_id(runs, &id)?;
             let base = earlier.layer.base();
             if base.project.as_path() != project.root {
                 let project = base.project.as_path().to_owned();

@@ -22,6 +22,7 @@ mod record;
 mod registries;
 mod render;
 mod run;
+mod runs;
 mod session;
 mod shared_state;
 mod unprotected;
@@ -82,6 +83,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Some(Command::Apply(args)) => commands::apply::run(&args),
         Some(Command::Undo(args)) => commands::undo::run(&args),
         Some(Command::Discard(args)) => commands::discard::run(&args),
+        Some(Command::Ps(args)) => commands::ps::run(&args),
         Some(Command::Doctor(args)) => commands::doctor::run(&args),
         Some(Command::Trust(args)) => commands::trust::run(args),
         Some(Command::Net(args)) => commands::net::run(flags, args),

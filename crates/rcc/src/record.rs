@@ -23,6 +23,8 @@ use crate::error::{CliError, Kind};
 const KEPT: usize = 50;
 /// How many more may gather before they are removed together: the end of most runs costs no more than a listing.
 const SLACK: usize = 10;
+/// Longest name of a run, in bytes.
+const NAME_LIMIT: usize = 63;
 /// Name of the audit log in the record.
 pub(crate) const AUDIT: &str = "audit.jsonl";
 /// Name of the description in the record.
@@ -39,6 +41,12 @@ pub(crate) enum RecordError {
     /// A file in it is.
     #[error("cannot write the record of the run")]
     File(#[source] FileError),
+    /// `--name` is no name.
+    #[error("a run cannot be called {}", rcc_plan::escape(name))]
+    Name { name: String },
+    /// `--name` is another run's.
+    #[error("the name {name} belongs to the run {id}, which is under way")]
+    Taken { name: String, id: String },
     /// A system call on it failed.
     #[error("cannot make the record of the run in {}", rcc_plan::escape(path))]
     Make {
@@ -50,8 +58,21 @@ pub(crate) enum RecordError {
 
 impl From<RecordError> for CliError {
     fn from(error: RecordError) -> Self {
-        Self::new(Kind::Host, error)
-            .hint("runs are recorded below $XDG_STATE_HOME/rcc/runs, a directory of yours alone")
+        let (kind, hint) = match &error {
+            RecordError::Name { .. } => (
+                Kind::User,
+                "names are letters, digits, dots, underscores and hyphens, 63 at most, and begin with a letter or digit",
+            ),
+            RecordError::Taken { .. } => (
+                Kind::User,
+                "end that run with rcc stop, or take another name",
+            ),
+            RecordError::Directory(_) | RecordError::File(_) | RecordError::Make { .. } => (
+                Kind::Host,
+                "runs are recorded below $XDG_STATE_HOME/rcc/runs, a directory of yours alone",
+            ),
+        };
+        Self::new(kind, error).hint(hint)
     }
 }
 
@@ -59,6 +80,12 @@ impl From<RecordError> for CliError {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Description {
     pub(crate) id: String,
+    /// `--name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// Version of the rcc that wrote this.
+    #[serde(default)]
+    pub(crate) version: String,
     pub(crate) project: SafeBytes,
     pub(crate) agent: Option<String>,
     pub(crate) argv: Vec<SafeBytes>,
@@ -77,6 +104,18 @@ pub(crate) struct Description {
     pub(crate) exit_code: Option<u8>,
 }
 
+/// What is known of a run before it begins.
+#[derive(Debug)]
+pub(crate) struct Beginning<'a> {
+    pub(crate) project: &'a Path,
+    /// `--name`.
+    pub(crate) name: Option<&'a str>,
+    pub(crate) agent: Option<&'a str>,
+    pub(crate) argv: &'a [OsString],
+    /// Word of the network mode.
+    pub(crate) network: &'a str,
+}
+
 /// The record of one run.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -88,20 +127,19 @@ pub(crate) struct Record {
 
 impl Record {
     /// Makes the record and with it the id of the run; `run.json` is there while the run lasts.
-    pub(crate) fn create(
-        state: &Path,
-        project: &Path,
-        agent: Option<&str>,
-        argv: &[OsString],
-        network: &str,
-    ) -> Result<Self, RecordError> {
+    pub(crate) fn create(state: &Path, beginning: &Beginning<'_>) -> Result<Self, RecordError> {
         let runs = state.join("runs");
         let parent = open_private(&runs).map_err(RecordError::Directory)?;
         let fail = |errno: Errno| RecordError::Make {
             path: runs.clone(),
             source: errno.into(),
         };
-        let prefix = readable_part(project);
+        // Of two runs that want the same name at the same moment, one comes first.
+        let _alone = match beginning.name {
+            Some(name) => Some(reserve(state, &parent, name)?),
+            None => None,
+        };
+        let prefix = readable_part(beginning.project);
         let (id, directory) = loop {
             let id = format!("{prefix}-{}", random_part().map_err(fail)?);
             match rustix::fs::mkdirat(&parent, &id, Mode::RWXU) {
@@ -118,10 +156,17 @@ impl Record {
         let record = Self {
             description: Description {
                 id: id.clone(),
-                project: project.into(),
-                agent: agent.map(str::to_owned),
-                argv: argv.iter().cloned().map(SafeBytes::from).collect(),
-                network: network.to_owned(),
+                name: beginning.name.map(str::to_owned),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                project: beginning.project.into(),
+                agent: beginning.agent.map(str::to_owned),
+                argv: beginning
+                    .argv
+                    .iter()
+                    .cloned()
+                    .map(SafeBytes::from)
+                    .collect(),
+                network: beginning.network.to_owned(),
                 audit: None,
                 control: None,
                 supervisor_pid: std::process::id(),
@@ -220,6 +265,42 @@ impl Record {
         // Nothing was run; a leftover is pruned like any other.
         let _ = remove(&self.path);
     }
+}
+
+/// Makes sure that no run under way has this name; nobody takes it as long as the result is held.
+fn reserve(state: &Path, runs: &OwnedFd, name: &str) -> Result<OwnedFd, RecordError> {
+    let name_of = |name: &str| name.to_owned();
+    if !is_name(name) {
+        let name = name_of(name);
+        return Err(RecordError::Name { name });
+    }
+    let make = |errno: Errno| RecordError::Make {
+        path: state.join("runs"),
+        source: errno.into(),
+    };
+    // A descriptor of its own: the lock belongs to it.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let held = rustix::fs::openat(runs, ".", flags, Mode::empty()).map_err(make)?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&held, FlockOperation::LockExclusive))
+        .map_err(make)?;
+    let taken = crate::runs::all(state)
+        .into_iter()
+        .find(|run| run.is_live && run.description.name.as_deref() == Some(name));
+    match taken {
+        Some(run) => Err(RecordError::Taken {
+            name: name_of(name),
+            id: run.description.id,
+        }),
+        None => Ok(held),
+    }
+}
+
+/// Whether a text can be the name of a run: one word that no option and no path can be mistaken for.
+fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=NAME_LIMIT).contains(&text.len())
+        && text.bytes().all(plain)
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
 }
 
 /// Whether a record holds what an agent changed and nobody has decided about yet.
@@ -330,7 +411,7 @@ fn random_part() -> rustix::io::Result<String> {
         .collect())
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);
@@ -347,6 +428,59 @@ mod tests {
         let path = std::env::temp_dir().join(format!("rcc-record-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         path
+    }
+
+    fn begin(state: &Path, project: &str, name: Option<&str>) -> Result<Record, RecordError> {
+        let beginning = Beginning {
+            project: Path::new(project),
+            name,
+            agent: Some("claude"),
+            argv: &["true".into()],
+            network: "none",
+        };
+        Record::create(state, &beginning)
+    }
+
+    #[test]
+    fn a_name_is_one_run_s_at_a_time() {
+        let state = scratch("names");
+        let first = begin(&state, "/x/one", Some("build")).unwrap();
+        let taken = begin(&state, "/x/two", Some("build"));
+        assert!(
+            matches!(&taken, Err(RecordError::Taken { id, .. }) if *id == first.description.id),
+            "{taken:?}"
+        );
+        let other = begin(&state, "/x/two", Some("Build.2_x-y")).unwrap();
+        first.finish(0).unwrap();
+        let second = begin(&state, "/x/one", Some("build")).unwrap();
+        for bad in [
+            "",
+            "-x",
+            ".",
+            "..",
+            "a/b",
+            "a b",
+            "\u{e4}",
+            "a\nb",
+            &"x".repeat(64),
+        ] {
+            let refused = begin(&state, "/x/one", Some(bad));
+            assert!(matches!(refused, Err(RecordError::Name { .. })), "{bad:?}");
+        }
+        drop((second, other));
+        std::fs::remove_dir_all(state).unwrap();
+    }
+
+    /// Whoever wrote a record: what is missing in it was not known then, and what it says more is for others.
+    #[test]
+    fn records_of_other_versions_can_be_read() {
+        let least = r#"{"id":"a-bcde","project":"/x","agent":null,"argv":["true"],"network":"none",
+            "supervisor_pid":1,"started_at_ms":5}"#;
+        let old: Description = serde_json::from_str(least).unwrap();
+        assert_eq!((old.name, old.version.as_str()), (None, ""));
+        let more = least.replacen('{', r#"{"of_tomorrow":{"x":[1]},"version":"9.0.0","#, 1);
+        let new: Description = serde_json::from_str(&more).unwrap();
+        assert_eq!((new.version.as_str(), new.started_at_ms), ("9.0.0", 5));
     }
 
     #[test]
@@ -377,14 +511,7 @@ mod tests {
     #[test]
     fn a_record_is_private_and_holds_the_end() {
         let state = scratch("private");
-        let record = Record::create(
-            &state,
-            Path::new("/x/demo"),
-            Some("claude"),
-            &["true".into()],
-            "none",
-        )
-        .unwrap();
+        let record = begin(&state, "/x/demo", None).unwrap();
         let path = record.path.clone();
         assert_eq!(
             std::fs::metadata(path.join(DESCRIPTION))
@@ -405,12 +532,9 @@ mod tests {
     #[test]
     fn old_runs_are_pruned_but_never_a_live_one() {
         let state = scratch("prune");
-        let live = Record::create(&state, Path::new("/x/live"), None, &[], "none").unwrap();
+        let live = begin(&state, "/x/live", None).unwrap();
         for _ in 0..KEPT + SLACK + 5 {
-            Record::create(&state, Path::new("/x/old"), None, &[], "none")
-                .unwrap()
-                .finish(0)
-                .unwrap();
+            begin(&state, "/x/old", None).unwrap().finish(0).unwrap();
         }
         let left = std::fs::read_dir(state.join("runs")).unwrap().count();
         assert!(live.path.exists());

@@ -27,7 +27,7 @@ use crate::error::{CliError, Kind};
 use crate::layers::{self, Unapproved};
 use crate::leftovers::Before;
 use crate::output;
-use crate::record::Record;
+use crate::record::{Beginning, Record};
 use crate::shared_state::SharedState;
 use crate::upstream_proxy;
 
@@ -216,13 +216,14 @@ fn make(
         Purpose::Run => {
             let name = preset.as_ref().map(|preset| preset.name.as_str());
             let network = policy.network.mode.as_str();
-            Some(Record::create(
-                &context.directories.state,
-                &project.root,
-                name,
-                &argv,
+            let beginning = Beginning {
+                project: &project.root,
+                name: flags.name.as_deref(),
+                agent: name,
+                argv: &argv,
                 network,
-            )?)
+            };
+            Some(Record::create(&context.directories.state, &beginning)?)
         }
         Purpose::Show => None,
     };

@@ -10,11 +10,11 @@ use rcc_gateway::{Answer, Question, Request, Response};
 
 use super::change::{Direction, add_to_project, change, choice_of};
 use super::client::Client;
-use super::runs::{Found, one_live};
 use crate::cli::NetAskArgs;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::output;
+use crate::runs::{Found, one_live};
 
 /// Nobody is there to be asked.
 #[derive(Debug, thiserror::Error)]

@@ -13,13 +13,13 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::client::Client;
-use super::runs::{Found, live, one_live};
 use crate::cli::{NetChangeArgs, RunChoice};
 use crate::context::Context;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::layers::{PROJECT_FILE, project_policy};
 use crate::output;
+use crate::runs::{Found, live, one_live};
 
 /// What a rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

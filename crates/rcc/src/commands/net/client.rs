@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use rcc_gateway::{ProtocolError, Request, Response, parse_response, request_line};
 
-use super::runs::Found;
 use crate::control;
 use crate::error::{CliError, Kind};
+use crate::runs::Found;
 
 /// Longest time for an answer: compiling a million rules, or waiting for a connection.
 const ANSWER_LIMIT: Duration = Duration::from_secs(90);

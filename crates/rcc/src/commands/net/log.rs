@@ -11,12 +11,12 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use serde_json::Value;
 
-use super::runs::{Found, recorded};
 use crate::cli::NetLogArgs;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::output;
 use crate::record::AUDIT;
+use crate::runs::{Found, recorded};
 
 /// Time between two looks with `-f`.
 const EVERY: Duration = Duration::from_millis(200);

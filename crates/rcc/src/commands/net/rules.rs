@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use rcc_gateway::{Request, Response};
 
 use super::client::Client;
-use super::runs::one_live;
 use crate::cli::NetRulesArgs;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::output;
+use crate::runs::one_live;
 
 pub(super) fn run(args: &NetRulesArgs) -> Result<u8, CliError> {
     let mut client = Client::connect(&one_live(&args.run)?)?;

@@ -4,12 +4,12 @@ use rcc_gateway::{Reached, Request, Response};
 use rcc_spec::{Protocol, RuleSet, Verdict};
 
 use super::client::Client;
-use super::runs::live;
 use crate::cli::{NetTestArgs, RunFlags};
 use crate::commands::plan::{Peer, explain, parse};
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::output::{self, Style};
+use crate::runs::live;
 use crate::session;
 
 pub(super) fn run(flags: &RunFlags, args: &NetTestArgs) -> Result<u8, CliError> {

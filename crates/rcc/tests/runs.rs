@@ -1,0 +1,8 @@
+//! Runs that are under way and runs that have ended, as the commands about runs show and address them.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program")]
+
+mod scene;
+
+#[path = "runs/listing.rs"]
+mod listing;
