@@ -330,6 +330,41 @@ fn what_the_host_would_run_is_held_back_until_it_is_named() {
     assert!(!exists("bare/hooks/x") && !exists(".git/config"));
 }
 
+/// No single run leaves anything that git would obey, but the second one completes what the first one began.
+#[test]
+fn what_makes_earlier_files_a_repository_is_held_back() {
+    for (first, last) in [
+        ("config objects/x refs/x", "HEAD"),
+        ("config HEAD refs/x", "objects/x"),
+        ("hooks/pre-commit HEAD", "commondir"),
+    ] {
+        let bench = Bench::new(&format!("later-{}", last.replace('/', "-")));
+        bench.file("a", "1\n");
+        let make = |names: &str| {
+            format!(
+                "set -e; for i in {names}; do mkdir -p $(dirname bare/$i); echo x > bare/$i; done"
+            )
+        };
+        for (names, arrives) in [(first, true), (last, false)] {
+            assert_eq!(bench.cow(&make(names)).code, 0, "{names}");
+            let applied = bench.rcc(&["apply"]);
+            assert_eq!(applied.code, 0, "{names}: {applied:?}");
+            for name in names.split(' ') {
+                let is = bench.project().join("bare").join(name).exists();
+                assert_eq!(is, arrives, "{name}: {applied:?}");
+            }
+        }
+        // Positive control: named, it arrives.
+        let top = last.split('/').next().unwrap();
+        let named = bench.rcc(&["apply", &format!("bare/{top}")]);
+        assert_eq!(named.code, 0, "{named:?}");
+        assert!(
+            bench.project().join("bare").join(last).exists(),
+            "{named:?}"
+        );
+    }
+}
+
 #[test]
 fn special_files_and_borrowed_rights_are_never_applied() {
     let bench = Bench::new("special");
