@@ -15,6 +15,8 @@
 # shellcheck disable=SC2016 # single quotes are meant: another shell, apt or awk expands
 set -Eeuo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+# shellcheck source=ci/debian.sh
+. ci/debian.sh
 
 readonly suite=${1:?usage: ci/fresh-debian.sh bookworm|trixie [--quick|COMMAND…]}
 shift
@@ -32,22 +34,10 @@ trap 'exit 143' HUP INT TERM
 
 say() { printf -- '-- %s, %s (%d s)\n' "$suite" "$*" "$SECONDS"; }
 
-# packages SET: the names of one set of ci/packages.txt, separated by commas.
-packages() {
-	awk -v set="$1" '$1 == set { printf "%s%s", sep, $2; sep = "," }' ci/packages.txt
-}
-
-# Where this machine gets Debian from: its own configuration decides, the repository names no host.
-mirror() {
-	apt-get indextargets --format '$(ORIGIN) $(LABEL) $(COMPONENT) $(REPO_URI)' |
-		awk '$1 == "Debian" && $2 == "Debian" && $3 == "main" && !found { print $4; found = 1 }'
-}
-
 # archive KIND PACKAGES: makes a root file system, or finds it in the cache; prints its path.
 archive() {
 	local kind=$1 list=$2 from key file
 	from=$(mirror)
-	[[ -n $from ]] || { echo "fresh-debian: apt knows no Debian source here; run apt-get update" >&2; return 1; }
 	# A new week gets new packages, and another recipe another archive.
 	key=$( (printf '%s\n' "$suite" "$list" "$from" "$(date +%G-%V)"; declare -f archive) | sha256sum | cut -c1-16)
 	file=$cache/$suite-$kind-$key.tar

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# run-suites.sh: runs the test programs that ci/vm.sh lists, in its machine, as the user; the exit code says whether all passed.
+#
+# Reads /run/vm/suites (NAME PATH ARGUMENTS, a line each) and /run/vm/packages; leaves each program's whole output in
+# /run/vm/logs. Prints one line for each program, what the failed ones said, what was left to runs on other machines
+# (root's part, compilers), and at the end a line as libtest's, in which that is not counted.
+set -Eeuo pipefail
+
+readonly exchange=/run/vm limit_seconds=900
+export RCC_TEST_SKIP_LOG=$exchange/logs/skips
+# Every program of every package on the disk must be found.
+RCC_TEST_REQUIRE=not-root,userns$(awk 'FNR == NR { here[$1]; next } $2 in here && $3 != "-" { printf ",%s", $3 }' \
+	"$exchange/packages" ci/packages.txt)
+RCC_TESTKIT_BIN_DIR=$PWD/target/debug
+export RCC_TEST_REQUIRE RCC_TESTKIT_BIN_DIR
+failed_suites=()
+
+: >"$RCC_TEST_SKIP_LOG"
+while read -r name path arguments; do
+	log=$exchange/logs/$name.log
+	crate=$(echo crates/*/tests/"$name.rs")
+	start=$SECONDS status=0
+	# Where cargo would start it; the arguments are words of a table of ours.
+	# shellcheck disable=SC2086
+	(cd "${crate%/tests/*}" && timeout --kill-after=10 "$limit_seconds" "$OLDPWD/$path" $arguments) \
+		</dev/null >"$log" 2>&1 || status=$?
+	result=$(sed -n 's/^test result: [a-zA-Z]*\. \([^;]*; [^;]*\);.*/\1/p' "$log")
+	printf '%-16s %4d s  %s\n' "$name" $((SECONDS - start)) "${result:-ended with $status before its result}"
+	if [[ $status -ne 0 ]]; then
+		failed_suites+=("$name")
+		[[ -n $result ]] || echo "test result: FAILED. 0 passed; 1 failed;" >>"$log"
+	fi
+done <"$exchange/suites"
+
+for name in "${failed_suites[@]}"; do
+	printf '\n== %s ==\n' "$name"
+	sed -n '/^failures:$/,$p' "$exchange/logs/$name.log" | head -n 200 | grep . || tail -n 60 "$exchange/logs/$name.log"
+done
+sed 's/^SKIPPED /left to other runs: /' "$RCC_TEST_SKIP_LOG"
+cat "$exchange"/logs/*.log | awk -v left="$(wc -l <"$RCC_TEST_SKIP_LOG")" '
+	/^test result: / {
+		for (i = 1; i < NF; i++) {
+			if ($(i + 1) == "passed;") passed += $i
+			if ($(i + 1) == "failed;") failed += $i
+		}
+	}
+	END { printf "test result: %s. %d passed; %d failed; in the machine; %d left to other runs\n", failed ? "FAILED" : "ok", passed - left, failed, left }'
+[[ ${#failed_suites[@]} -eq 0 ]]
