@@ -11,11 +11,14 @@ use std::io::{Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use rcc_plan::SafeBytes;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::directories::{Directories, DirectoryError, open_private};
+use crate::homes::{HomeError, HomeLock, ImportRecord, is_home_name};
 
 /// Most files copied for one agent home; state directories of agents hold some hundred.
 const FILE_LIMIT: usize = 20_000;
@@ -37,6 +40,9 @@ pub enum ImportError {
     /// The directory is unusable.
     #[error("cannot open the agent home")]
     Directory(#[source] DirectoryError),
+    /// It cannot be kept from being removed meanwhile.
+    #[error("cannot keep the agent home for this run")]
+    Lock(#[source] HomeError),
     /// The note that the import was done cannot be kept.
     #[error("cannot keep the import record {}", rcc_plan::escape(path))]
     Marker {
@@ -75,6 +81,17 @@ pub struct Imported {
     pub skipped: Vec<PathBuf>,
 }
 
+/// An agent home that is ready for a run.
+#[derive(Debug)]
+pub struct AgentHome {
+    /// Where it is, without links.
+    pub path: PathBuf,
+    /// What was copied into it just now.
+    pub imported: Imported,
+    /// Keeps it from being removed.
+    pub lock: HomeLock,
+}
+
 /// Opens the agent home of a name, made on first use, and imports the paths into it unless that was done before.
 ///
 /// # Errors
@@ -84,12 +101,13 @@ pub fn agent_home(
     name: &str,
     real_home: &Path,
     paths: &[PathBuf],
-) -> Result<(PathBuf, Imported), ImportError> {
+) -> Result<AgentHome, ImportError> {
     if !is_home_name(name) {
         return Err(ImportError::Name {
             name: name.to_owned(),
         });
     }
+    let lock = HomeLock::share(directories, name).map_err(ImportError::Lock)?;
     let path = directories.agent_home(name);
     let home = open_private(&path).map_err(ImportError::Directory)?;
     let canonical = std::fs::canonicalize(&path).map_err(|source| {
@@ -98,8 +116,13 @@ pub fn agent_home(
             source,
         })
     })?;
+    let mut ready = AgentHome {
+        path: canonical,
+        imported: Imported::default(),
+        lock,
+    };
     if paths.is_empty() {
-        return Ok((canonical, Imported::default()));
+        return Ok(ready);
     }
     let markers = directories.state.join("imported");
     let marker = markers.join(name);
@@ -108,17 +131,18 @@ pub fn agent_home(
         source,
     };
     if std::fs::symlink_metadata(&marker).is_ok_and(|data| data.len() > 0) {
-        return Ok((canonical, Imported::default()));
+        return Ok(ready);
     }
     open_private(&markers).map_err(ImportError::Directory)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = rustix::fs::openat(CWD, &marker, flags, Mode::RUSR | Mode::WUSR)
+    let record = rustix::fs::openat(CWD, &marker, flags, Mode::RUSR | Mode::WUSR)
         .map_err(|errno| fail(errno.into()))?;
     // Two first runs at once: the second waits and finds the marker filled.
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|errno| fail(errno.into()))?;
-    let mut lock = File::from(lock);
-    if lock.metadata().map_err(fail)?.len() > 0 {
-        return Ok((canonical, Imported::default()));
+    rustix::fs::flock(&record, FlockOperation::LockExclusive)
+        .map_err(|errno| fail(errno.into()))?;
+    let mut record = File::from(record);
+    if record.metadata().map_err(fail)?.len() > 0 {
+        return Ok(ready);
     }
     let mut copy = Copy {
         done: Imported::default(),
@@ -134,20 +158,30 @@ pub fn agent_home(
     for path in paths {
         copy.path(source.as_fd(), home.as_fd(), path)?;
     }
-    lock.rewind()
-        .and_then(|()| lock.write_all(b"imported\n"))
+    let note = ImportRecord {
+        at_ms: now_ms(),
+        copied: safe(&copy.done.copied),
+        skipped: safe(&copy.done.skipped),
+    };
+    let note = serde_json::to_vec(&note).map_err(|error| fail(error.into()))?;
+    record
+        .rewind()
+        .and_then(|()| record.write_all(&note))
         .map_err(fail)?;
-    Ok((canonical, copy.done))
+    ready.imported = copy.done;
+    Ok(ready)
 }
 
-/// Names of agent homes: one path component that cannot be mistaken for an option or a hidden file.
-fn is_home_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 64
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-        && !name.starts_with(['.', '-'])
+fn safe(paths: &[PathBuf]) -> Vec<SafeBytes> {
+    let paths = paths.iter().map(PathBuf::as_path);
+    paths.map(SafeBytes::from).collect()
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY
@@ -347,7 +381,8 @@ mod tests {
         std::fs::write(home.join(".agent/sub/a"), "a").unwrap();
         symlink("/etc/passwd", home.join(".agent/link")).unwrap();
 
-        let (agent, done) = agent_home(&directories, "x", &home, &paths()).unwrap();
+        let first = agent_home(&directories, "x", &home, &paths()).unwrap();
+        let (agent, done) = (first.path, first.imported);
 
         assert_eq!(done.copied.len(), 2);
         assert_eq!(done.skipped, [PathBuf::from(".agent/link")]);
@@ -366,8 +401,8 @@ mod tests {
         assert!(std::fs::symlink_metadata(agent.join(".agent/link")).is_err());
 
         std::fs::remove_file(agent.join(".agent.json")).unwrap();
-        let (_, again) = agent_home(&directories, "x", &home, &paths()).unwrap();
-        assert_eq!(again, Imported::default());
+        let again = agent_home(&directories, "x", &home, &paths()).unwrap();
+        assert_eq!(again.imported, Imported::default());
         assert!(!agent.join(".agent.json").exists());
         std::fs::remove_dir_all(home).unwrap();
     }

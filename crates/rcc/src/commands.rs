@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod diff;
 pub(crate) mod discard;
 pub(crate) mod doctor;
+pub(crate) mod home;
 pub(crate) mod init;
 pub(crate) mod man;
 pub(crate) mod net;

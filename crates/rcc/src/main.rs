@@ -84,6 +84,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Some(Command::Undo(args)) => commands::undo::run(&args),
         Some(Command::Discard(args)) => commands::discard::run(&args),
         Some(Command::Ps(args)) => commands::ps::run(&args),
+        Some(Command::Home(args)) => commands::home::run(args),
         Some(Command::Doctor(args)) => commands::doctor::run(&args),
         Some(Command::Trust(args)) => commands::trust::run(args),
         Some(Command::Net(args)) => commands::net::run(flags, args),

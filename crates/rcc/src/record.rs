@@ -88,6 +88,9 @@ pub(crate) struct Description {
     pub(crate) version: String,
     pub(crate) project: SafeBytes,
     pub(crate) agent: Option<String>,
+    /// Name of the agent home.
+    #[serde(default)]
+    pub(crate) home: String,
     pub(crate) argv: Vec<SafeBytes>,
     pub(crate) network: String,
     /// The audit log, where it is not the record's own.
@@ -111,6 +114,8 @@ pub(crate) struct Beginning<'a> {
     /// `--name`.
     pub(crate) name: Option<&'a str>,
     pub(crate) agent: Option<&'a str>,
+    /// Name of the agent home.
+    pub(crate) home: &'a str,
     pub(crate) argv: &'a [OsString],
     /// Word of the network mode.
     pub(crate) network: &'a str,
@@ -160,6 +165,7 @@ impl Record {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 project: beginning.project.into(),
                 agent: beginning.agent.map(str::to_owned),
+                home: beginning.home.to_owned(),
                 argv: beginning
                     .argv
                     .iter()
@@ -435,6 +441,7 @@ mod tests {
             project: Path::new(project),
             name,
             agent: Some("claude"),
+            home: "claude",
             argv: &["true".into()],
             network: "none",
         };

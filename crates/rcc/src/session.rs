@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use rcc_gateway::UpstreamProxy;
 use rcc_host::{
-    ImportError, Project, Question, Wanted, agent_home, discover, expand_home, gather, read_text,
-    survey,
+    AgentHome, HomeLock, ImportError, Project, Question, Wanted, agent_home, discover, expand_home,
+    gather, read_text, survey,
 };
 use rcc_plan::{HostFacts, PROFILE_LIMIT_BYTES, Plan, PlanError, Request, Streams, plan};
 use rcc_spec::{AgentPreset, FilesMode, Policy, SeccompChoice};
@@ -80,6 +80,8 @@ pub(crate) struct Session {
     pub(crate) sources: Sources,
     /// How the project was, to tell what the agent left.
     pub(crate) before: Before,
+    /// Keeps the agent home from being removed; none when the plan is only shown.
+    _home: Option<HomeLock>,
 }
 
 /// What a policy is made from besides the files.
@@ -210,7 +212,7 @@ fn make(
         .as_deref()
         .or(preset.as_ref().map(|preset| preset.name.as_str()))
         .unwrap_or("default");
-    let agent_home = open_home(&context, home, preset.as_ref(), &policy, purpose)?;
+    let (agent_home, home_lock) = open_home(&context, home, preset.as_ref(), &policy, purpose)?;
 
     let mut record = match purpose {
         Purpose::Run => {
@@ -220,6 +222,7 @@ fn make(
                 project: &project.root,
                 name: flags.name.as_deref(),
                 agent: name,
+                home,
                 argv: &argv,
                 network,
             };
@@ -281,6 +284,7 @@ fn make(
             record,
             sources,
             before,
+            _home: home_lock,
         }),
         Err(error) => {
             if let Some(record) = record {
@@ -416,16 +420,16 @@ fn seccomp_profile(policy: &Policy, home: &Path) -> Result<Option<String>, CliEr
     Ok(content.map(|content| content.text))
 }
 
-/// Opens the agent home; showing a plan only names it.
+/// Opens the agent home for as long as the run lasts; showing a plan only names it.
 fn open_home(
     context: &Context,
     name: &str,
     preset: Option<&AgentPreset>,
     policy: &Policy,
     purpose: Purpose,
-) -> Result<PathBuf, CliError> {
+) -> Result<(PathBuf, Option<HomeLock>), CliError> {
     if purpose == Purpose::Show {
-        return Ok(context.directories.agent_home(name));
+        return Ok((context.directories.agent_home(name), None));
     }
     // With shared state the real files are there; a copy would only be a second place for the login.
     let paths: Vec<PathBuf> = match preset {
@@ -436,7 +440,11 @@ fn open_home(
             .collect(),
         _ => Vec::new(),
     };
-    let (path, imported) = agent_home(&context.directories, name, &context.account.home, &paths)?;
+    let AgentHome {
+        path,
+        imported,
+        lock,
+    } = agent_home(&context.directories, name, &context.account.home, &paths)?;
     if !imported.copied.is_empty() {
         output::note(&format!(
             "copied {} of your files into the agent home {}",
@@ -444,7 +452,7 @@ fn open_home(
             rcc_plan::escape(&path)
         ));
     }
-    Ok(path)
+    Ok((path, Some(lock)))
 }
 
 impl From<ImportError> for CliError {

@@ -336,6 +336,90 @@ fn claude_code_writes_commits_runs_and_is_refused_other_hosts() {
     );
 }
 
+/// Two runs of one agent share its home: both write its state, and both find what they wrote.
+#[test]
+fn two_claudes_at_once_share_one_home_and_corrupt_nothing() {
+    let Some(program) = agents::program(CLAUDE.0, CLAUDE.1) else {
+        return;
+    };
+    let Some(world) = world() else { return };
+    let policy = "version = 1\n[network]\nmode = \"allowlist\"\nallow = [\"api.agent.example:443\"]\n[agent]\npreset = \"claude\"\npreset_hosts = false\n";
+    let login = world.home().join(".claude.json");
+    std::fs::write(
+        &login,
+        "{\"hasCompletedOnboarding\": true, \"marker\": \"imported\"}",
+    )
+    .unwrap();
+    let places: Vec<Place<'_>> = ["one", "two"]
+        .iter()
+        .map(|name| {
+            let place = Place::new(&world, name);
+            place.file("rcc.toml", policy);
+            place.rcc(["trust", "--yes"]).output().assert_success();
+            place
+        })
+        .collect();
+    let authority = world.ca_pem_path();
+    let mut flags = vec!["--ro".to_owned(), authority.to_str().unwrap().to_owned()];
+    for (name, value) in messages_api::claude_variables(&world) {
+        let value = value.to_str().unwrap();
+        flags.extend(["--env".to_owned(), format!("{name}={value}")]);
+    }
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    // Each waits in its only command until the other is there too, so that both have the home at the same time.
+    let runs: Vec<_> = places
+        .iter()
+        .map(|place| {
+            let prompt =
+                "RUN: touch here; while ! test -e go; do sleep 0.05; done; echo done-$((3 + 4))";
+            rcc_with(place, &program, &flags)
+                .args(["claude", "-p", prompt, "--dangerously-skip-permissions"])
+                .spawn()
+        })
+        .collect();
+    let deadline = std::time::Instant::now() + Duration::from_secs(100);
+    while !places
+        .iter()
+        .all(|place| place.project.join("here").exists())
+    {
+        assert!(std::time::Instant::now() < deadline, "both agents work");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for place in &places {
+        place.file("go", "");
+    }
+    for run in runs {
+        let output = run.wait();
+        let text = output.assert_success().stdout_text();
+        assert!(text.contains("done-7"), "{output}");
+    }
+    let home = world.home().join(".local/share/rcc/homes/claude");
+    let text = std::fs::read_to_string(home.join(".claude.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        state["marker"], "imported",
+        "the import came once and stayed"
+    );
+    let mut transcripts = 0;
+    for place in &places {
+        let path = place.project.to_str().unwrap();
+        let name: String = path
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        for entry in std::fs::read_dir(home.join(".claude/projects").join(name)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "jsonl") {
+                transcripts += 1;
+                for line in std::fs::read_to_string(&path).unwrap().lines() {
+                    serde_json::from_str::<serde_json::Value>(line).unwrap();
+                }
+            }
+        }
+    }
+    assert_eq!(transcripts, 2, "each run has its transcript");
+}
+
 /// Another agent, without network: its version, and a subcommand that needs none.
 fn runs(name: &str, package: &str, version: &[&str], subcommand: &[&str], expected: &str) {
     let Some(program) = agents::program(name, package) else {

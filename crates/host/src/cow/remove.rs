@@ -1,10 +1,10 @@
 //! Removes a tree that an agent filled: at any depth, with any modes, following nothing, needing two descriptors.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
 use super::CowError;
@@ -81,12 +81,11 @@ fn open(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
     let list = || rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve);
     let directory = match list() {
         Err(Errno::ACCESS) => {
-            // fchmodat(2) follows links, but this is a directory, and nobody else can exchange it.
-            let status = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            if FileType::from_raw_mode(status.st_mode) != FileType::Directory {
-                return Err(Errno::NOTDIR);
-            }
-            rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+            // fchmodat(2) follows links, /proc/self/fd leads to what is open and nothing else.
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let closed = rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)?;
+            let path = format!("/proc/self/fd/{}", closed.as_raw_fd());
+            rustix::fs::chmodat(CWD, path, Mode::RWXU, AtFlags::empty())?;
             list()?
         }
         other => other?,

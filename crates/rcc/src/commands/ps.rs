@@ -91,7 +91,7 @@ fn table(runs: &[Found]) -> String {
 }
 
 /// An age as people say it.
-fn ago(age: Duration) -> String {
+pub(super) fn ago(age: Duration) -> String {
     let seconds = age.as_secs();
     match seconds {
         0..100 => format!("{seconds} s"),
