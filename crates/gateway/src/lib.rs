@@ -42,7 +42,7 @@ mod upstream_proxy;
 mod watch;
 mod way_out;
 
-pub use audit::{AuditSink, AuditSummary};
+pub use audit::{AuditSink, AuditSummary, rfc3339};
 pub use config::{GatewayConfig, HostAddresses, Limits, LiveConfig, ReadAddresses};
 pub use control::{
     Answer, CONTROL_VERSION, ProtocolError, Question, REQUEST_LIMIT, Reached, Request, Response,

@@ -13,6 +13,7 @@ mod content;
 mod journal;
 mod known;
 mod layer;
+mod looks;
 mod meta;
 mod place;
 mod remove;
@@ -22,10 +23,11 @@ use std::path::{Path, PathBuf};
 
 pub use apply::{Choice, Guarded, Outcome, apply};
 pub use beneath::Tree;
-pub use changes::{Change, Changes, Status, changes};
+pub use changes::{Change, Changes, Differences, Status, changes};
 pub use content::{Content, content};
 pub use layer::{Base, Layer};
-pub use meta::{EntryType, Meta};
+pub use looks::{AttributeChange, attribute_changes};
+pub use meta::{EntryType, Meta, Time};
 pub use remove::remove_tree;
 pub use undo::{Undone, has_open, last, undo};
 

@@ -46,7 +46,7 @@ fn a_run_changes_nothing_of_the_project_and_its_changes_are_told() {
     let output = bench.cow(WORK);
     assert_eq!(output.code, 0, "{output:?}");
     assert!(
-        output.stderr.contains("11 files changed; rcc diff"),
+        output.stderr.contains("13 files changed; rcc diff"),
         "{output:?}"
     );
     assert_eq!(snapshot(&bench.project()), before);
@@ -55,7 +55,7 @@ fn a_run_changes_nothing_of_the_project_and_its_changes_are_told() {
     assert_eq!(names.code, 0, "{names:?}");
     assert_eq!(
         names.stdout,
-        "D\tdirectory/a\nD\tdirectory/b/c\nT\tfile-to-directory/\nA\tfile-to-directory/in\nM\tkept\nA\tlink\nM\tmode\nA\tnew/deep/file\nD\tremoved\nD\treplaced/gone\nM\treplaced/here\n",
+        "D\tdirectory/a\nD\tdirectory/b/c\nT\tfile-to-directory/\nA\tfile-to-directory/in\nM\tkept\nA\tlink\nM\tmode\nA\tnew/deep/file\nD\tremoved\nD\treplaced/gone\nM\treplaced/here\nM\trewritten\t(times only)\nM\tuntouched\t(times only)\n",
         "{names:?}"
     );
     assert_eq!(snapshot(&bench.project()), before);
@@ -69,7 +69,7 @@ fn a_run_changes_nothing_of_the_project_and_its_changes_are_told() {
 fn a_run_that_changes_nothing_is_silent_and_leaves_nothing() {
     let bench = Bench::new("silent");
     bench.file("a", "same\n");
-    let output = bench.cow("cat a > /tmp/x; cat /tmp/x > a; mkdir d; rmdir d");
+    let output = bench.cow("cp -p a /tmp/x; cat /tmp/x > a; touch -r /tmp/x a; mkdir d; rmdir d");
     assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
     assert_eq!(bench.layers(), 0);
     let list = bench.rcc(&["diff", "--list"]);

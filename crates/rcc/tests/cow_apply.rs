@@ -211,10 +211,29 @@ fn what_the_user_did_meanwhile_is_never_overwritten() {
         ),
         ("mode", "chmod 700 a", "echo user >> a", "a"),
         ("linked", "echo agent > a", "ln -sf b a", "a"),
+        ("times", "touch -d 2001-01-01 a", "echo user >> a", "a"),
+        ("both-times", "touch -d 2001-01-01 a", "touch a", "a"),
+        (
+            "attributes",
+            "cp --attributes-only --preserve=xattr o a",
+            "echo user >> a",
+            "a",
+        ),
+        (
+            "directory",
+            "cp -r --preserve=xattr with/. d",
+            "chmod 700 d",
+            "d",
+        ),
     ] {
         let bench = Bench::new(&format!("meanwhile-{name}"));
         for file in ["a", "b", "d/x", "o"] {
             bench.file(file, "1\n");
+        }
+        std::fs::create_dir(bench.project().join("with")).unwrap();
+        for file in ["o", "with"] {
+            let path = bench.project().join(file);
+            setxattr(path, "user.rcc-test", b"agent", XattrFlags::empty()).unwrap();
         }
         assert_eq!(
             bench.cow(&format!("echo agent > b; {agent}")).code,

@@ -16,12 +16,13 @@ use bench::{Bench, Said, snapshot};
 use rcc_testkit::require;
 
 /// Calls that change a file system, or say what must be on the disk by now.
-const CALLS: &str = "mkdirat,renameat,renameat2,unlinkat,symlinkat,linkat,write,pwrite64,ftruncate,fchmod,fchmodat,fchown,utimensat,fsetxattr,ioctl,fsync,syncfs,flock";
+const CALLS: &str = "mkdirat,renameat,renameat2,unlinkat,symlinkat,linkat,write,pwrite64,ftruncate,fremovexattr,fchmod,fchmodat,fchown,utimensat,fsetxattr,ioctl,fsync,syncfs,flock";
 
 const WORK: &str = "set -e
 echo more >> kept; echo more >> linked; rm removed link-removed; rm -r gone; chmod 700 mode
 rm to-directory; mkdir to-directory; echo x > to-directory/in; rm -r holder; echo x > holder
-ln -sfn /etc/passwd link; mkdir -p new/deep; echo x > new/deep/file; chmod 750 new; chmod 711 other";
+ln -sfn /etc/passwd link; mkdir -p new/deep; echo x > new/deep/file; chmod 750 new; chmod 711 other
+touch -d 2001-02-03 dated; cp --attributes-only --preserve=xattr with/file noted; cp -r --preserve=xattr,mode with/. dressed";
 
 fn fill(bench: &Bench) {
     for name in [
@@ -34,6 +35,10 @@ fn fill(bench: &Bench) {
         "to-directory",
         "holder/x",
         "other/y",
+        "dated",
+        "noted",
+        "with/file",
+        "dressed/z",
     ] {
         bench.file(name, format!("{name} of the user\n"));
     }
@@ -42,6 +47,13 @@ fn fill(bench: &Bench) {
         bench.project().join("other-name"),
     )
     .unwrap();
+    for (name, value) in [("with", "new"), ("with/file", "new"), ("dressed", "old")] {
+        let path = bench.project().join(name);
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(path, "user.rcc-test", value.as_bytes(), flags).unwrap();
+    }
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    std::fs::set_permissions(bench.project().join("with"), mode).unwrap();
     symlink("kept", bench.project().join("link")).unwrap();
     symlink("kept", bench.project().join("link-removed")).unwrap();
 }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use record::{Event, Outcome, Record};
 use serde_json::json;
+pub use time::rfc3339;
 
 /// Longest time a line waits for others before it is written.
 const BATCH_TIME: Duration = Duration::from_millis(40);
@@ -222,7 +223,7 @@ impl Inner {
 
     /// Appends one line: time and run, then the fields of `body`, a JSON object.
     fn append(&self, state: &mut State, body: &[u8]) {
-        let time = time::rfc3339(SystemTime::now());
+        let time = rfc3339(SystemTime::now());
         let run = serde_json::Value::from(self.run_id.as_str());
         let fields = body.strip_prefix(b"{").unwrap_or(body);
         let before = state.buffer.len();

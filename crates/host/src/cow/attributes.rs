@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 /// Most bytes of one value (`XATTR_SIZE_MAX`, `xattr(7)`).
 const VALUE_BYTES: usize = 64 << 10;
 
+/// Who may do what with an entry.
+pub(crate) const ACCESS_LIST: &str = "system.posix_acl_access";
+/// What new entries of a directory get.
+pub(crate) const DEFAULT_LIST: &str = "system.posix_acl_default";
+
 /// Names and values.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attributes(Vec<(String, Vec<u8>)>);
@@ -32,19 +37,37 @@ impl Attributes {
                 Err(errno) => return Err(errno),
             }
         }
+        found.sort();
         Ok(Self(found))
     }
 
-    /// What may be taken over of a file that an agent left: its user attributes, without the overlay's own. Never file
-    /// capabilities, labels or access lists.
-    pub(crate) fn of_agent(self) -> Self {
+    /// What is carried over of a file that an agent left: its user attributes, without the overlay's own, and its access
+    /// lists, in which nobody can be named inside but the user. Never file capabilities or labels.
+    pub(crate) fn carried(self) -> Self {
         let Self(mut all) = self;
-        all.retain(|(name, _)| name.starts_with("user.") && !name.starts_with("user.overlay."));
+        all.retain(|(name, _)| is_carried(name));
         Self(all)
     }
 
-    /// Writes them. A label or a right that the caller cannot give is the system's to decide.
+    /// Names and values, in order of their names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
+    /// Makes them all that a file has, of those that are carried over: a directory's default access list gives a new file
+    /// some of its own. A label or a right that the caller cannot give is the system's to decide.
     pub(crate) fn write(&self, file: BorrowedFd<'_>) -> Result<()> {
+        for name in names(file)?.iter().filter(|name| is_carried(name)) {
+            if self.0.iter().any(|(wanted, _)| wanted == name) {
+                continue;
+            }
+            match rustix::fs::fremovexattr(file, name) {
+                Err(Errno::NODATA | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {}
+                other => other?,
+            }
+        }
         for (name, value) in &self.0 {
             match rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()) {
                 Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {}
@@ -53,6 +76,12 @@ impl Attributes {
         }
         Ok(())
     }
+}
+
+/// User attributes and access lists (acl(5)).
+fn is_carried(name: &str) -> bool {
+    let of_user = name.starts_with("user.") && !name.starts_with("user.overlay.");
+    of_user || name == ACCESS_LIST || name == DEFAULT_LIST
 }
 
 fn names(file: BorrowedFd<'_>) -> Result<Vec<String>> {

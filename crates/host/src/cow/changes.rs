@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use rustix::fs::Dir;
 use rustix::io::Errno;
 
+use super::attributes::Attributes;
 use super::beneath::{listing_in, location_in, look_at, open_file};
 use super::compare::same_content;
-use super::{CowError, Meta, Tree, on};
+use super::{CowError, EntryType, Meta, Tree, on};
 
 /// How an entry of the layer differs from the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +21,8 @@ pub enum Status {
     Same,
     /// The project has nothing there.
     Added,
-    /// Same type, another content, link text or mode.
-    Modified {
-        /// Whether bytes or link text differ.
-        content: bool,
-    },
+    /// Same type, and something of it differs.
+    Modified(Differences),
     /// The agent removed it.
     Removed,
     /// It is something of another type.
@@ -33,6 +31,19 @@ pub enum Status {
     Foreign,
     /// It cannot be read: its mode keeps even its owner away.
     Unreadable,
+}
+
+/// What differs between two entries of one type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Differences {
+    /// Bytes or link text.
+    pub content: bool,
+    /// Permission bits.
+    pub mode: bool,
+    /// User attributes or access lists.
+    pub attributes: bool,
+    /// When the content was changed last; not of directories, whose times change with every name in them.
+    pub times: bool,
 }
 
 /// One name.
@@ -368,11 +379,9 @@ impl Walk<'_> {
             Some(old) if old.kind != meta.kind => Status::Retyped,
             Some(old) => {
                 let below = below.map(|below| below.as_fd());
-                match self.same(name, &meta, &old, above, below) {
-                    Ok(true) if old.plain_mode() == meta.plain_mode() || !old.has_mode() => {
-                        Status::Same
-                    }
-                    Ok(same) => Status::Modified { content: !same },
+                match differences(name, &meta, &old, above, below) {
+                    Ok(none) if none == Differences::default() => Status::Same,
+                    Ok(some) => Status::Modified(some),
                     Err(Errno::ACCESS) => Status::Unreadable,
                     Err(errno) => {
                         let path = self.path(parent).join(name);
@@ -405,32 +414,50 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
 
-    /// Whether two entries of one type have the same content or link text.
-    fn same(
-        &self,
-        name: &OsStr,
-        meta: &Meta,
-        old: &Meta,
-        above: BorrowedFd<'_>,
-        below: Option<BorrowedFd<'_>>,
-    ) -> rustix::io::Result<bool> {
-        let Some(below) = below else {
-            return Ok(false);
-        };
-        if meta.is_directory() {
-            return Ok(true);
+/// Compares two entries of one type: what cannot be opened counts by what its inode tells.
+fn differences(
+    name: &OsStr,
+    meta: &Meta,
+    old: &Meta,
+    above: BorrowedFd<'_>,
+    below: Option<BorrowedFd<'_>>,
+) -> rustix::io::Result<Differences> {
+    let mut differs = Differences {
+        content: !meta.is_directory() && meta.size != old.size,
+        mode: old.has_mode() && old.plain_mode() != meta.plain_mode(),
+        attributes: false,
+        times: !meta.is_directory() && !meta.is_of_time(old),
+    };
+    let Some(below) = below else {
+        return Ok(differs);
+    };
+    let opened = match meta.kind {
+        EntryType::File => {
+            open_file(above, name).and_then(|new| Ok((new, open_file(below, name)?)))
         }
-        if meta.is_file() {
-            if meta.size != old.size {
-                return Ok(false);
-            }
-            let (new, old) = (open_file(above, name)?, open_file(below, name)?);
-            return same_content(new.as_fd(), old.as_fd(), meta.size);
+        EntryType::Directory => {
+            listing_in(above, name).and_then(|new| Ok((new, listing_in(below, name)?)))
         }
-        let text = |directory| rustix::fs::readlinkat(directory, name, Vec::new());
-        Ok(text(above)? == text(below)?)
+        _ => {
+            let text = |directory| rustix::fs::readlinkat(directory, name, Vec::new());
+            differs.content = text(above)? != text(below)?;
+            return Ok(differs);
+        }
+    };
+    let (new, old) = match opened {
+        Ok(both) => both,
+        // Closed directories are found when they are looked into.
+        Err(Errno::ACCESS) if differs.content || meta.is_directory() => return Ok(differs),
+        Err(errno) => return Err(errno),
+    };
+    let carried = |file: &OwnedFd| Ok(Attributes::read(file.as_fd())?.carried());
+    differs.attributes = carried(&new)? != carried(&old)?;
+    if meta.is_file() && !differs.content {
+        differs.content = !same_content(new.as_fd(), old.as_fd(), meta.size)?;
     }
+    Ok(differs)
 }
 
 /// Whether a directory of the layer stands for all of the one below it (`user.overlay.opaque`, kernel

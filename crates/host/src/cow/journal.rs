@@ -41,6 +41,8 @@ pub(crate) enum Action {
     Link,
     /// Gives another mode.
     Mode,
+    /// Gives a directory other attributes, and another mode where that differs.
+    Dress,
 }
 
 /// One step.
@@ -58,6 +60,20 @@ pub(crate) struct Step {
     pub(crate) attributes: Attributes,
     /// What the agent left.
     pub(crate) new: Option<Meta>,
+}
+
+impl Step {
+    /// Whether a directory is between what it was and what a [`Action::Dress`] gives it: an access list changes the
+    /// permission bits, which are given once more after it.
+    pub(crate) fn is_being_dressed(&self, now: &Meta) -> bool {
+        let bits = |meta: &Meta| meta.mode & 0o777;
+        let sides = [self.before.as_ref(), self.new.as_ref()];
+        self.action == Action::Dress
+            && self
+                .before
+                .is_some_and(|before| now.is_same_object(&before))
+            && sides.iter().flatten().any(|side| bits(side) == bits(now))
+    }
 }
 
 /// A directory that was there and whose times change with its names.

@@ -99,6 +99,14 @@ impl Meta {
         same && (self.is_directory() || (self.size, self.modified) == (other.size, other.modified))
     }
 
+    /// Whether the content of both was changed last at the same time, as far as a file system that keeps whole seconds tells.
+    #[must_use]
+    pub fn is_of_time(&self, other: &Self) -> bool {
+        let (Time(seconds, part), Time(other_seconds, other_part)) =
+            (self.modified, other.modified);
+        seconds == other_seconds && (part == other_part || part == 0 || other_part == 0)
+    }
+
     /// Whether its mode means anything: a link has none of its own.
     #[must_use]
     pub fn has_mode(&self) -> bool {

@@ -72,10 +72,17 @@ pub(crate) fn stage_directory(directory: BorrowedFd<'_>, temporary: &str) -> Res
     rustix::fs::mkdirat(directory, temporary, Mode::RWXU)
 }
 
-/// Makes a symbolic link under a temporary name.
-pub(crate) fn stage_link(directory: BorrowedFd<'_>, temporary: &str, text: &Path) -> Result<()> {
+/// Makes a symbolic link under a temporary name, with the times of `looks_like`.
+pub(crate) fn stage_link(
+    directory: BorrowedFd<'_>,
+    temporary: &str,
+    text: &Path,
+    looks_like: &Meta,
+) -> Result<()> {
     clear(directory, temporary)?;
-    rustix::fs::symlinkat(text, directory, temporary)
+    rustix::fs::symlinkat(text, directory, temporary)?;
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::utimensat(directory, temporary, &times(looks_like), flags)
 }
 
 fn create(directory: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
@@ -292,12 +299,13 @@ pub(crate) fn take(
     Ok(Placed::Other)
 }
 
-/// Gives a file or directory another mode, if it is still the one that is meant.
-pub(crate) fn change_mode(
+/// Gives a file or directory another mode, and these attributes if there are any, if it is still the one that is meant.
+pub(crate) fn change_looks(
     directory: BorrowedFd<'_>,
     name: &OsStr,
     meta: &Meta,
     mode: u32,
+    attributes: Option<&Attributes>,
 ) -> Result<Placed> {
     let file = if meta.is_directory() {
         listing_in(directory, name)?
@@ -307,6 +315,9 @@ pub(crate) fn change_mode(
     let found = Meta::from(&rustix::fs::fstat(&file)?);
     if !found.is_same_object(meta) {
         return Ok(Placed::Other);
+    }
+    if let Some(attributes) = attributes {
+        attributes.write(file.as_fd())?;
     }
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
     Ok(Placed::Yes)

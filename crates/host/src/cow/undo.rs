@@ -165,7 +165,10 @@ impl Work<'_> {
         if let Some(left) = look_at(directory, OsStr::new(&temporary)).map_err(fail)? {
             // An interrupted attempt: what it took away goes, and what it took by mistake goes back.
             let expected = ended.after.is_some_and(|after| left.is_same_object(&after));
-            let is_back = self.is_restored(index, step, now.as_ref())?;
+            // What the apply left is still in its place, however much it is like what was there before.
+            let waits = ended.after.zip(now);
+            let waits = waits.is_some_and(|(after, now)| now.is_same_object(&after));
+            let is_back = !waits && self.is_restored(index, step, now.as_ref())?;
             if is_back && !expected {
                 match &now {
                     Some(_) => place::swap(directory, &temporary, name).map_err(fail)?,
@@ -181,7 +184,7 @@ impl Work<'_> {
         }
         let is_after = match (&ended.after, &now) {
             (None, None) => true,
-            (Some(after), Some(now)) => now.is_as_left(after),
+            (Some(after), Some(now)) => now.is_as_left(after) || step.is_being_dressed(now),
             _ => false,
         };
         if !is_after {
@@ -219,20 +222,19 @@ impl Work<'_> {
             }
             return Ok(taken);
         };
-        if step.action == Action::Mode {
+        if matches!(step.action, Action::Mode | Action::Dress) {
             let Some(after) = now else {
                 return Ok(Placed::Other);
             };
-            return place::change_mode(directory, name, after, before.mode).map_err(fail);
+            let attributes = (step.action == Action::Dress).then_some(&step.attributes);
+            return place::change_looks(directory, name, after, before.mode, attributes)
+                .map_err(fail);
         }
         match before.kind {
             EntryType::Directory => place::stage_directory(directory, &temporary).map_err(fail)?,
             EntryType::Symlink => {
                 let text = step.link.as_ref().ok_or_else(|| fail(Errno::INVAL))?;
-                place::stage_link(directory, &temporary, text.as_path()).map_err(fail)?;
-                let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-                rustix::fs::utimensat(directory, temporary.as_str(), &place::times(before), flags)
-                    .map_err(fail)?;
+                place::stage_link(directory, &temporary, text.as_path(), before).map_err(fail)?;
             }
             EntryType::File => self.stage(index, step, before, directory, &temporary)?,
             EntryType::Fifo | EntryType::Socket | EntryType::Device => return Ok(Placed::Other),
@@ -321,10 +323,8 @@ impl Work<'_> {
             return Ok(false);
         };
         match before.kind {
-            EntryType::Directory => {
-                Ok(step.action != Action::MakeDirectory
-                    && (step.action != Action::Mode || same_mode))
-            }
+            EntryType::Directory => Ok(step.action != Action::MakeDirectory
+                && (!matches!(step.action, Action::Mode | Action::Dress) || same_mode)),
             EntryType::Symlink => {
                 let directory = self.lower.location(parent).map_err(fail)?;
                 let text = rustix::fs::readlinkat(&directory, name, Vec::new()).map_err(fail)?;
@@ -363,7 +363,8 @@ impl Work<'_> {
             };
             if let Some(before) = step.before.as_ref().filter(|before| before.is_directory()) {
                 all.retain(|(path, _, _)| *path != step.path.as_path());
-                all.push((step.path.as_path(), before, Some(&step.attributes)));
+                let attributes = (step.action != Action::Mode).then_some(&step.attributes);
+                all.push((step.path.as_path(), before, attributes));
             }
         }
         all.sort_by_key(|(path, _, _)| std::cmp::Reverse(path.components().count()));

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::{Command, Stdio};
 
-use rcc_host::cow::{Change, Content, Tree, content};
+use rcc_host::cow::{Change, Content, Tree, attribute_changes, content};
 
 use crate::cli::DiffArgs;
 use crate::context::Context;
@@ -51,7 +51,8 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, CliError> {
             }
             Form::Text => {
                 let (old, new) = sides(change);
-                cow::unified(&path, change, old, new, out.style)
+                let attributes = attribute_changes((&upper, &lower), &path, change);
+                cow::unified(&path, change, old, new, &attributes, out.style)
             }
         };
         if !out.write(&text)? {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use rcc_host::cow::{Change, Content, Status};
+use rcc_host::cow::{Change, Content, Differences, Status};
 use rcc_plan::SafeBytes;
 
 use super::text::{Counts, Pair, count, pair};
@@ -25,7 +25,7 @@ pub(crate) enum Form {
 fn letter(change: &Change) -> char {
     match change.status {
         Status::Added => 'A',
-        Status::Modified { .. } | Status::Same => 'M',
+        Status::Modified(_) | Status::Same => 'M',
         Status::Removed => 'D',
         Status::Retyped => 'T',
         Status::Foreign | Status::Unreadable => 'X',
@@ -44,6 +44,25 @@ fn remark(change: &Change) -> Option<String> {
         _ if upper.is_some_and(|meta| meta.sets_ids()) => {
             Some("set-user-id or set-group-id, which is never applied".to_owned())
         }
+        Status::Modified(differs) => only(differs).map(str::to_owned),
+        _ => None,
+    }
+}
+
+/// What differs, where it is nothing that one expects.
+fn only(differs: Differences) -> Option<&'static str> {
+    match differs {
+        Differences {
+            content: false,
+            mode: false,
+            attributes,
+            times,
+        } => match (attributes, times) {
+            (true, true) => Some("attributes and times only"),
+            (true, false) => Some("attributes only"),
+            (false, true) => Some("times only"),
+            (false, false) => None,
+        },
         _ => None,
     }
 }
@@ -102,6 +121,14 @@ pub(crate) fn stat(
             new.plain_mode()
         );
     }
+    if let Status::Modified(Differences {
+        attributes, times, ..
+    }) = change.status
+    {
+        for (is, what) in [(attributes, ", attributes"), (times, ", times")] {
+            line.push_str(if is { what } else { "" });
+        }
+    }
     line.push('\n');
     line
 }
@@ -109,15 +136,52 @@ pub(crate) fn stat(
 pub(crate) fn json(path: &Path, change: &Change) -> String {
     let side = |meta: Option<rcc_host::cow::Meta>| {
         meta.map(|meta| {
-            serde_json::json!({"type": meta.kind, "mode": format!("{:04o}", meta.mode), "size": meta.size})
+            serde_json::json!({
+                "type": meta.kind,
+                "mode": format!("{:04o}", meta.mode),
+                "size": meta.size,
+                "modified": super::text::time(&meta),
+            })
         })
+    };
+    let differs = match change.status {
+        Status::Modified(differs) => [
+            (differs.content, "content"),
+            (differs.mode, "mode"),
+            (differs.attributes, "attributes"),
+            (differs.times, "times"),
+        ]
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, what)| *what)
+        .collect(),
+        _ => Vec::new(),
     };
     let object = serde_json::json!({
         "status": letter(change).to_string(),
         "path": SafeBytes::from(path),
+        "differs": differs,
         "old": side(change.lower),
         "new": side(change.upper),
         "remark": remark(change),
     });
-    format!("{object}\n")
+    format!("{}\n", printable(&object.to_string()))
+}
+
+/// JSON escapes only some of the characters that could drive a terminal; outside of its strings there are none.
+fn printable(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if rcc_plan::escape(character.to_string())
+            .chars()
+            .eq([character])
+        {
+            out.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    }
+    out
 }

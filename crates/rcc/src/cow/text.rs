@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rcc_host::cow::{Change, Content, Status};
+use rcc_host::cow::{AttributeChange, Change, Content, Meta, Status, Time};
 use similar::{Algorithm, ChangeTag, TextDiff};
 
 use crate::output::Style;
@@ -67,6 +67,7 @@ pub(crate) fn unified(
     change: &Change,
     old: Option<Content>,
     new: Option<Content>,
+    attributes: &[AttributeChange],
     style: Style,
 ) -> String {
     let shown = rcc_plan::escape(path);
@@ -76,9 +77,7 @@ pub(crate) fn unified(
         out.push('\n');
     };
     head(format!("diff --rcc a/{shown} b/{shown}"));
-    let mode = |meta: Option<rcc_host::cow::Meta>| {
-        meta.map(|meta| (meta.kind.as_str(), meta.plain_mode()))
-    };
+    let mode = |meta: Option<Meta>| meta.map(|meta| (meta.kind.as_str(), meta.plain_mode()));
     match (mode(change.lower), mode(change.upper)) {
         (None, Some((kind, mode))) => head(format!("new {kind} mode {mode:04o}")),
         (Some((kind, mode)), None) => head(format!("deleted {kind} mode {mode:04o}")),
@@ -91,12 +90,29 @@ pub(crate) fn unified(
     if change.upper.is_some_and(|meta| meta.sets_ids()) {
         head("set-user-id and set-group-id bits, which are never applied".to_owned());
     }
+    for attribute in attributes {
+        let name = &attribute.name;
+        if let Some(old) = &attribute.old {
+            head(format!("old {name}: {old}"));
+        }
+        if let Some(new) = &attribute.new {
+            head(format!("new {name}: {new}"));
+        }
+    }
+    if let (Status::Modified(differs), Some(old), Some(new)) =
+        (change.status, &change.lower, &change.upper)
+        && differs.times
+        && !differs.content
+    {
+        head(format!("old time {}", time(old)));
+        head(format!("new time {}", time(new)));
+    }
     match change.status {
         Status::Foreign => head("never applied".to_owned()),
         Status::Unreadable => head("cannot be read".to_owned()),
         _ => match pair(old, new) {
             Pair::Other(why) => {
-                let size = |meta: Option<rcc_host::cow::Meta>| meta.map_or(0, |meta| meta.size);
+                let size = |meta: Option<Meta>| meta.map_or(0, |meta| meta.size);
                 head(format!(
                     "{why}: {} bytes -> {} bytes",
                     size(change.lower),
@@ -117,6 +133,18 @@ pub(crate) fn unified(
         },
     }
     out
+}
+
+/// When the content was changed last.
+pub(super) fn time(meta: &Meta) -> String {
+    let Time(seconds, nanoseconds) = meta.modified;
+    let seconds = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let nanoseconds = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
+    // A file system's times end in 2^33 seconds, long before the clock's; an agent can choose them.
+    match std::time::UNIX_EPOCH.checked_add(seconds.saturating_add(nanoseconds)) {
+        Some(time) => rcc_gateway::rfc3339(time),
+        None => "out of range".to_owned(),
+    }
 }
 
 fn hunks(out: &mut String, old: &str, new: &str, style: Style) {

@@ -140,7 +140,23 @@ pub(crate) fn said(command: &mut Command) -> Said {
     }
 }
 
-/// Everything that can be told of a tree: type, mode, size, times of files, content, link text, by path.
+/// Extended attributes, access lists among them, by name.
+fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut names = vec![0_u8; 64 << 10];
+    // A file that is closed to its owner does not tell.
+    let length = rustix::fs::llistxattr(path, names.as_mut_slice()).unwrap_or(0);
+    let names = names[..length].split(|byte| *byte == 0);
+    let mut found = BTreeMap::new();
+    for name in names.filter(|name| !name.is_empty()) {
+        let name = String::from_utf8(name.to_vec()).unwrap();
+        let mut value = vec![0_u8; 64 << 10];
+        let length = rustix::fs::lgetxattr(path, &name, value.as_mut_slice()).unwrap_or(0);
+        found.insert(name, value[..length].to_vec());
+    }
+    found
+}
+
+/// Everything that can be told of a tree: type, mode, size, times, attributes, content, link text, by path.
 pub(crate) fn snapshot(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut stack = vec![root.to_owned()];
@@ -167,11 +183,12 @@ pub(crate) fn snapshot(root: &Path) -> BTreeMap<PathBuf, String> {
         found.insert(
             Path::new(std::ffi::OsStr::from_bytes(path.as_os_str().as_bytes())).to_owned(),
             format!(
-                "{what} mode {:o} at {times} links {} owner {}:{}",
+                "{what} mode {:o} at {times} links {} owner {}:{} attributes {:?}",
                 data.mode(),
                 if kind.is_dir() { 0 } else { data.nlink() },
                 data.uid(),
-                data.gid()
+                data.gid(),
+                attributes(&path)
             ),
         );
     }

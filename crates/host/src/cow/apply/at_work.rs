@@ -124,7 +124,7 @@ impl Work<'_> {
         let now = look_at(directory, name).map_err(fail)?;
         let is_before = match (&step.before, &now) {
             (None, None) => true,
-            (Some(before), Some(now)) => now.is_untouched(before),
+            (Some(before), Some(now)) => now.is_untouched(before) || step.is_being_dressed(now),
             _ => false,
         };
         if !is_before {
@@ -135,7 +135,9 @@ impl Work<'_> {
             });
         }
         match step.action {
-            Action::Remove | Action::RemoveDirectory | Action::Mode => Ok(Ready::Waiting),
+            Action::Remove | Action::RemoveDirectory | Action::Mode | Action::Dress => {
+                Ok(Ready::Waiting)
+            }
             Action::MakeDirectory => {
                 place::stage_directory(directory, &temporary).map_err(fail)?;
                 // What comes later goes into it.
@@ -154,14 +156,15 @@ impl Work<'_> {
                 let from = self.upper.location(parent).map_err(fail)?;
                 let text = rustix::fs::readlinkat(&from, name, Vec::new()).map_err(fail)?;
                 let text = OsStr::from_bytes(text.as_bytes());
-                place::stage_link(directory, &temporary, Path::new(text)).map_err(fail)?;
+                let like = step.new.ok_or_else(|| fail(Errno::INVAL))?;
+                place::stage_link(directory, &temporary, Path::new(text), &like).map_err(fail)?;
                 Ok(Ready::Staged)
             }
             Action::Write => {
                 let from = self.upper.location(parent).map_err(fail)?;
                 let source = open_file(from.as_fd(), name).map_err(fail)?;
                 let meta = Meta::from(&rustix::fs::fstat(&source).map_err(fail)?);
-                let attributes = Attributes::read(source.as_fd()).map_err(fail)?.of_agent();
+                let attributes = Attributes::read(source.as_fd()).map_err(fail)?.carried();
                 let looks = Looks {
                     mode: meta.plain_mode(),
                     owner: step
@@ -193,6 +196,13 @@ impl Work<'_> {
             return Ok(None);
         };
         let now = look_at(directory, name).map_err(fail)?;
+        if let (Some(now), Some(before)) = (&now, &step.before)
+            && now.is_same_object(before)
+        {
+            // The new entry was not put in place yet, however alike they are.
+            place::clear(directory, &temporary).map_err(fail)?;
+            return Ok(None);
+        }
         let done = self.is_done(step, now.as_ref())?;
         if let (true, Some(before)) = (done, &step.before) {
             if left.is_same_object(before) {
@@ -245,12 +255,19 @@ impl Work<'_> {
                     Err(errno) => Err(errno),
                 }
             }
-            (Action::Mode, Some(before)) => {
+            (Action::Mode | Action::Dress, Some(before)) => {
                 let mode = step.new.map_or(before.mode, |new| {
                     // Set-group-id on a directory is the user's way of sharing it.
                     new.plain_mode() | (before.mode & 0o6000)
                 });
-                place::change_mode(directory, name, before, mode)
+                let attributes = match step.action {
+                    Action::Dress => {
+                        let from = self.upper.listing(path).map_err(fail)?;
+                        Some(Attributes::read(from.as_fd()).map_err(fail)?.carried())
+                    }
+                    _ => None,
+                };
+                place::change_looks(directory, name, before, mode, attributes.as_ref())
             }
             _ => Ok(Placed::Yes),
         }
@@ -303,7 +320,7 @@ impl Work<'_> {
         match step.action {
             Action::Remove | Action::RemoveDirectory => Ok(false),
             Action::MakeDirectory => Ok(true),
-            Action::Mode => Ok(same_mode),
+            Action::Mode | Action::Dress => Ok(same_mode),
             Action::Link => {
                 let (above, below) = both().map_err(fail)?;
                 let text = |directory| rustix::fs::readlinkat(directory, name, Vec::new());
@@ -337,7 +354,7 @@ impl Work<'_> {
                 // Gone again, or closed by its own mode already.
                 continue;
             };
-            let attributes = Attributes::read(from.as_fd()).map_err(fail)?.of_agent();
+            let attributes = Attributes::read(from.as_fd()).map_err(fail)?.carried();
             let looks = Looks {
                 mode: new.plain_mode(),
                 owner: None,

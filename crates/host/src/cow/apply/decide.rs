@@ -98,7 +98,7 @@ impl<'a> Decided<'a> {
             return;
         };
         // What is in a directory is looked at by itself.
-        let only_holds = old.is_directory() && !matches!(node.status, Status::Modified { .. });
+        let only_holds = old.is_directory() && !matches!(node.status, Status::Modified(_));
         if !only_holds
             && (old.changed > since || node.met)
             && !known.has(path, &old)

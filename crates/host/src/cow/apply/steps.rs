@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::super::attributes::Attributes;
 use super::super::beneath::open_file;
-use super::super::changes::Status;
+use super::super::changes::{Differences, Status};
 use super::super::journal::{Action, Entry, Journal, Step, Touched};
 use super::super::{EntryType, place};
 use super::decide::Decided;
@@ -26,6 +26,14 @@ pub(super) struct Plan {
     /// What is applied without a part of it.
     pub(super) remarks: Vec<(PathBuf, &'static str)>,
 }
+
+/// Nothing but the mode: one call changes it in place. All else is a new file, so that no moment sees a part of it.
+const MODE: Differences = Differences {
+    content: false,
+    mode: true,
+    attributes: false,
+    times: false,
+};
 
 /// Makes the steps: what goes, innermost first; what is made, outermost first; then what only looks different, innermost
 /// first, as a mode may close a directory.
@@ -48,11 +56,17 @@ pub(super) fn plan(decided: &Decided<'_>, lower: &Tree) -> Result<Plan, CowError
                     Action::Remove
                 })?);
             }
-            (Status::Modified { content: false }, Some(EntryType::Directory)) => {
-                last.push(step(Action::Mode)?);
+            (Status::Modified(differs), Some(EntryType::Directory)) => {
+                last.push(step(if differs.attributes {
+                    Action::Dress
+                } else {
+                    Action::Mode
+                })?);
                 continue;
             }
-            (Status::Modified { content: false }, Some(_)) => made.push(step(Action::Mode)?),
+            (Status::Modified(differs), Some(EntryType::File)) if differs == MODE => {
+                made.push(step(Action::Mode)?);
+            }
             (_, Some(EntryType::Directory)) => made.push(step(Action::MakeDirectory)?),
             (_, Some(EntryType::File)) => made.push(step(Action::Write)?),
             (_, Some(EntryType::Symlink)) => made.push(step(Action::Link)?),
