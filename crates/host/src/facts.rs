@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rcc_plan::{EntryKind, HostFacts, PathToolchain, ProjectFacts, ProtectedEntry};
+use rcc_plan::{EntryKind, GroupFacts, HostFacts, PathToolchain, ProjectFacts, ProtectedEntry};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -134,6 +134,7 @@ pub fn gather(question: Question<'_>) -> Result<HostFacts, HostError> {
         landlock_abi: rcc_sys::landlock::abi(),
         kernel: root::kernel(),
         addresses: addresses.all,
+        groups: GroupFacts::default(),
         ipv6: addresses.ipv6,
         user: account.user,
         home: account.home,

@@ -11,7 +11,7 @@ use landlock::{
     PathFdError, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
     path_beneath_rules,
 };
-use rcc_plan::{Grant, Hardening, LandlockRule, Streams};
+use rcc_plan::{Grant, Hardening, LandlockRule, LimitsPlan, Streams};
 use rcc_sys::SysError;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
@@ -22,6 +22,47 @@ use crate::error::NativeError;
 
 /// Highest capability number that a kernel of the next years can have; unknown ones are refused with `EINVAL`.
 const MOST_CAPABILITIES: u64 = 64;
+
+/// How much more readily than other programs the agent's are killed when the machine is out of memory, in thousandths of it
+/// (`proc_pid_oom_score_adj(5)`): browsers give 200 to 300 to their tabs, the desktop's programs have 0 to 200.
+const OOM_SCORE: i32 = 400;
+
+/// Puts the limits in force that processes carry themselves, and hides the name of the run's control group.
+///
+/// Must come before the capabilities are dropped.
+pub(crate) fn limit(limits: &LimitsPlan) -> Result<(), NativeError> {
+    if let Some(processes) = limits.processes {
+        let hard = rustix::process::getrlimit(Resource::Nproc).maximum;
+        let limit = Some(hard.map_or(processes, |maximum| maximum.min(processes)));
+        let limit = Rlimit {
+            current: limit,
+            maximum: limit,
+        };
+        rustix::process::setrlimit(Resource::Nproc, limit)
+            .map_err(failed("limit the number of processes", "setrlimit(2)"))?;
+    }
+    if limits.group.is_some() {
+        rcc_sys::process::enter_new_cgroup_namespace().map_err(|source| {
+            NativeError::Confinement {
+                step: "hide the control group of the run",
+                source,
+            }
+        })?;
+    }
+    prefer_as_victim();
+    Ok(())
+}
+
+/// Lets the agent's programs die before the desktop's when the machine is out of memory. A caller that is preferred even more
+/// stays so. Nothing depends on it, so a `/proc` that cannot be written is no failure.
+fn prefer_as_victim() {
+    let file = "/proc/self/oom_score_adj";
+    let now = std::fs::read_to_string(file).ok();
+    let now = now.and_then(|text| text.trim().parse::<i32>().ok());
+    if now.is_some_and(|now| now < OOM_SCORE) {
+        let _ = std::fs::write(file, OOM_SCORE.to_string());
+    }
+}
 
 /// Applies steps 1 to 4.
 pub(crate) fn confine(hardening: &Hardening, streams: Streams) -> Result<(), NativeError> {

@@ -33,6 +33,20 @@ pub enum NativeError {
         #[source]
         source: NetlinkError,
     },
+    /// systemd did not make the scope.
+    #[error("systemd did not put the run into a scope ({method}): {reason}")]
+    Scope {
+        /// The method that was called.
+        method: &'static str,
+        /// What `busctl` said.
+        reason: String,
+    },
+    /// systemd made a scope without one of its limits.
+    #[error("systemd made a scope in which the kernel has no {setting}")]
+    ScopeWithout {
+        /// The file that is missing.
+        setting: &'static str,
+    },
     /// A step in pid 1 or the netns helper failed and was reported.
     #[error("cannot build the sandbox")]
     SetUp {
@@ -141,6 +155,8 @@ impl NativeError {
         use rustix::io::Errno;
         match self {
             Self::SetUp { hint, .. } => hint.clone(),
+            Self::Scope { .. } => Some("rcc doctor says what limits need here; without a limit of memory, processor or disk no scope is asked for".to_owned()),
+            Self::ScopeWithout { .. } => Some("sudo systemctl edit user@.service, write [Service] and Delegate=cpu cpuset io memory pids, then log in again".to_owned()),
             Self::UserNamespace { source } => Some(match source.errno {
                 Errno::NOSPC | Errno::USERS => "raise user.max_user_namespaces with sysctl(8), or end other sandboxes".to_owned(),
                 Errno::NOSYS => "the native engine needs clone3(2); inside a container, its seccomp profile must allow it".to_owned(),

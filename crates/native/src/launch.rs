@@ -23,6 +23,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions};
 use crate::agent_sockets::AgentSockets;
 use crate::error::on_step;
 use crate::error::{NativeError, Reported};
+use crate::group::Group;
 use crate::helper;
 use crate::protocol::{Control, Message};
 use crate::stage_start::Stage;
@@ -51,9 +52,15 @@ pub struct Prepared {
     /// Only when ports are published; it ends with the run.
     pub(crate) helper: Option<Child>,
     sockets: Option<AgentSockets>,
+    group: Option<Group>,
 }
 
 impl Prepared {
+    /// Takes the control group, which has to outlive the agent; `None` when the plan has none.
+    pub fn take_group(&mut self) -> Option<Group> {
+        self.group.take()
+    }
+
     /// Takes the sockets for the gateway; `None` when the plan has no network.
     pub fn take_listeners(&mut self) -> Option<Listeners> {
         self.listeners.take()
@@ -137,6 +144,11 @@ pub fn prepare(early: Early, plan: &Plan) -> Result<Prepared, NativeError> {
     helper_control
         .send(&wanted, &[])
         .map_err(on_step("instruct the netns helper"))?;
+    // While the helper and process 1 are busy.
+    let group = plan.limits.group.as_ref();
+    let group = group
+        .map(|group| Group::make(group, &plan.run_id, &init))
+        .transpose()?;
     let listeners = match wanted {
         Message::NoNetwork => None,
         _ => Some(await_network(&helper_control, &control)?),
@@ -155,6 +167,7 @@ pub fn prepare(early: Early, plan: &Plan) -> Result<Prepared, NativeError> {
         listeners,
         helper,
         sockets,
+        group,
     })
 }
 

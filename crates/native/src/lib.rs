@@ -8,12 +8,16 @@
 mod agent_sockets;
 mod confine;
 mod error;
+mod group;
 mod guard;
 mod guard_stage;
 mod helper;
 mod launch;
+mod limit_watch;
+mod proc_usage;
 mod protocol;
 mod relay;
+mod scope;
 mod seccomp;
 mod stage;
 mod stage_start;
@@ -22,9 +26,14 @@ mod tree;
 
 pub use agent_sockets::{AgentSockets, IpVersion};
 pub use error::NativeError;
+pub use group::{Group, GroupRecord};
 pub use guard::{Before, Findings, Guard, Loss};
 pub use guard_stage::{GUARD_NAME, guard_main};
 pub use launch::{Early, Listeners, Prepared, prepare};
+pub use limit_watch::{Ended, LimitEvent, LimitReport, LimitWatch};
+pub use proc_usage::{
+    Detail, NetworkUsage, ProcUsage, network as network_usage, usage as process_usage,
+};
 pub use relay::{Outcome, Running};
 pub use seccomp::allowed_calls;
 pub use stage::{STAGE_NAME, stage_main};

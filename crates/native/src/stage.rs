@@ -133,6 +133,7 @@ fn run(control: &Control) -> Result<i32, NativeError> {
         _ => return Ok(FAILED),
     }
     // Step 8.
+    confine::limit(&plan.limits)?;
     confine::confine(&plan.hardening, plan.streams)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(on_step_call("close pid 1's memory to others", "prctl(2)"))?;

@@ -132,6 +132,8 @@ pub struct HostFacts {
     pub kernel: (u32, u32),
     /// Addresses of every interface of the host, loopback included.
     pub addresses: Vec<IpAddr>,
+    /// What limits can be enforced with.
+    pub groups: crate::limits::GroupFacts,
     /// Whether IPv6 is enabled in the kernel (`/proc/net/if_inet6` exists).
     pub ipv6: bool,
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use rcc_spec::{AgentPreset, FilesMode, PathSpec, Pattern, Policy, Sourced};
+use rcc_spec::{
+    AgentPreset, DEFAULT_TMP_SIZE, FilesMode, LimitKey, PathSpec, Pattern, Policy, Sourced,
+};
 
 use crate::SafeBytes;
 use crate::etc::etc;
@@ -95,7 +97,10 @@ pub(crate) fn files(
     let mut mounts = Vec::new();
     system(facts, &mut mounts);
     mounts.push(etc(facts));
-    let tmp_size = policy.resources.tmp_size.value.bytes();
+    let tmp_size = policy
+        .limits
+        .value(LimitKey::TmpSize)
+        .unwrap_or(DEFAULT_TMP_SIZE.bytes());
     mounts.push(tmpfs("/tmp", tmp_size, 0o1777));
     mounts.push(directory("/var", 0o755));
     mounts.push(if has_var_tmp(&grants) {

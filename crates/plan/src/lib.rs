@@ -10,6 +10,7 @@ mod facts;
 mod files;
 mod guarded;
 pub mod learn;
+mod limits;
 pub mod network;
 mod oci;
 mod plan;
@@ -22,6 +23,10 @@ pub use facts::{
     RootEntry, User,
 };
 pub use guarded::{Guarded, Protection};
+pub use limits::{
+    Controller, GroupFacts, GroupObstacle, GroupPlace, GroupPlan, GroupSettings, LimitsPlan,
+    Manager, ScopeFacts, UnifiedFacts,
+};
 pub use oci::{PROFILE_LIMIT_BYTES, ProfileError};
 pub use plan::{
     Access, BindKind, Grant, Hardening, LandlockRule, MINIMUM_KERNEL, MountStep, Network, Plan,

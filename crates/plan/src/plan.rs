@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::SafeBytes;
 use crate::facts::FileIdentity;
+use crate::limits::LimitsPlan;
 use crate::oci::ProfileError;
 use crate::request::Streams;
 
@@ -214,7 +215,10 @@ pub struct Plan {
     /// Ports of the sandbox that the host listens on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Publish>,
-    /// Protection that the user gave up; printed at every start.
+    /// What the run is limited to.
+    #[serde(default, skip_serializing_if = "LimitsPlan::is_empty")]
+    pub limits: LimitsPlan,
+    /// Protection that the user gave up or that the host lacks; printed at every start.
     pub warnings: Vec<String>,
 }
 
@@ -267,6 +271,18 @@ pub enum PlanError {
         /// Why.
         #[source]
         source: ProfileError,
+    },
+    /// A limit that somebody named and that nothing here can enforce.
+    #[error("the limit {limit} ({origin}) cannot be enforced: {reason}")]
+    LimitNotEnforceable {
+        /// The limit.
+        limit: String,
+        /// Who named it.
+        origin: String,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        fix: String,
     },
     /// A copy-on-write run without a layer.
     #[error("no layer was made for a copy-on-write run")]

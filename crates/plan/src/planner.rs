@@ -6,7 +6,7 @@ use crate::facts::HostFacts;
 use crate::oci::allowed_names;
 use crate::plan::{Hardening, MINIMUM_KERNEL, Network, Plan, PlanError, SeccompProfile};
 use crate::request::Request;
-use crate::{SafeBytes, environment, files};
+use crate::{SafeBytes, environment, files, limits};
 
 /// Hostname inside every sandbox.
 pub(crate) const HOSTNAME: &str = "rcc";
@@ -34,6 +34,7 @@ pub fn plan(
     let files = files::files(policy, preset, facts)?;
     let environment = environment::environment(policy, facts, &request.run_id, &files.visible);
     refuse_nul_bytes(request, &environment)?;
+    let (limits, unenforced) = limits::limits(&policy.limits, &facts.groups)?;
     Ok(Plan {
         run_id: request.run_id.clone(),
         argv: request.argv.iter().cloned().map(SafeBytes::from).collect(),
@@ -57,10 +58,12 @@ pub fn plan(
             .iter()
             .map(|publish| publish.value.clone())
             .collect(),
+        limits,
         warnings: policy
             .dangers()
             .into_iter()
             .map(|danger| format!("{} is set by {}", danger.value, danger.origin))
+            .chain(unenforced)
             .collect(),
     })
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rcc_plan::{
-    EntryKind, EtcFacts, FileIdentity, HostFacts, MountStep, PathToolchain, PlanError,
+    EntryKind, EtcFacts, FileIdentity, GroupFacts, HostFacts, MountStep, PathToolchain, PlanError,
     ProjectFacts, ProtectedEntry, Protection, Request, RootEntry, SeccompProfile, Streams, User,
     plan,
 };
@@ -107,6 +107,10 @@ fn facts() -> HostFacts {
         landlock_abi: 6,
         kernel: (6, 12),
         addresses: Vec::new(),
+        groups: GroupFacts {
+            process_limit_binds: true,
+            ..GroupFacts::default()
+        },
         ipv6: true,
     }
 }
@@ -161,7 +165,7 @@ fn default_policy() {
 #[test]
 fn every_setting() {
     let text = "[network]\nmode = 'none'\n[files]\nreadonly = ['notes.txt']\nrw = ['~/data']\nhidden = ['~/data']\n\
-                [env]\npass = ['API_*']\nset = { EDITOR = 'true' }\n[resources]\ntmp_size = '64MiB'\n[hardening]\nseccomp = 'strict'\n";
+                [env]\npass = ['API_*']\nset = { EDITOR = 'true' }\n[limits]\ntmp_size = '64MiB'\n[hardening]\nseccomp = 'strict'\n";
     compare("every-setting.json", &policy(text), &facts());
 }
 

@@ -3,12 +3,16 @@
 //! What follows an agent's name belongs to the agent: `rcc [FLAGS] claude ARGS…` hands every argument on unread, `-n`,
 //! `--help` and `--` included. rcc's own flags stand before the name. Must not read or write anything.
 
+mod limits;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use rcc_spec::PackageManager;
+
+pub(crate) use limits::LimitFlags;
 
 /// Runs a coding agent so that it can change one project and nothing else, and reach only the hosts you name.
 #[derive(Debug, Parser)]
@@ -34,7 +38,7 @@ Agents:
   Arguments after the agent's name go to the agent untouched; rcc's flags stand before it:
     rcc --allow example.com claude -p 'fix the tests'
 
-Exit codes: 125 rcc failed, 126 cannot execute, 127 not found, 128+n signal n, else the command's own.";
+Exit codes: 124 timed out, 125 rcc failed, 126 cannot execute, 127 not found, 128+n signal n, else the command's own.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -145,6 +149,8 @@ pub(crate) struct RunFlags {
     /// Call the run NAME, for commands that take a run; of the runs under way only one can have it
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) limits: LimitFlags,
 }
 
 /// The words of the package managers.
@@ -571,6 +577,7 @@ impl RunFlags {
         self.audit = later.audit.or(self.audit);
         self.home = later.home.or(self.home);
         self.name = later.name.or(self.name);
+        self.limits = self.limits.join(later.limits);
         self
     }
 }

@@ -10,6 +10,8 @@ pub(crate) enum Exit {
     Success = 0,
     /// The answer to the question is no (`rcc plan --why`, `rcc net test`), or something had to be left alone (`rcc apply`, `rcc undo`).
     Denied = 1,
+    /// The run took too long, or did nothing for too long, and was ended.
+    TimedOut = 124,
     /// rcc failed before the command started, or was asked for something it cannot do.
     Failed = 125,
     /// The command exists but cannot be executed.
@@ -40,6 +42,10 @@ const TABLE: &[(&str, &str)] = &[
     (
         "1",
         "`rcc plan --why` and `rcc net test`: the connection is not allowed. `rcc apply` and `rcc undo`: you changed something meanwhile, which was left as it is.",
+    ),
+    (
+        "124",
+        "The run was ended by `--timeout` or `--idle-timeout`, whatever the command's own code was then.",
     ),
     (
         "125",
@@ -78,6 +84,7 @@ mod tests {
         for exit in [
             Exit::Success,
             Exit::Denied,
+            Exit::TimedOut,
             Exit::Failed,
             Exit::CannotExecute,
             Exit::NotFound,

@@ -16,6 +16,7 @@ mod handed;
 mod install;
 mod layers;
 mod leftovers;
+mod limits;
 mod output;
 mod publish;
 mod record;

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use rcc_plan::{Access, Grant, MountStep, Network, Plan, SeccompProfile};
-use rcc_spec::{HOST_NAME, Layers, NetworkMode, Policy, PolicyLayer, Rule, Target, merge};
+use rcc_plan::{Access, Grant, GroupPlace, MountStep, Network, Plan, SeccompProfile};
+use rcc_spec::{
+    HOST_NAME, Layers, LimitKey, NetworkMode, Policy, PolicyLayer, Rule, Target, merge,
+};
 
 use crate::output::Style;
 use crate::session::Session;
@@ -106,6 +108,7 @@ pub(crate) fn plan(session: &Session, style: Style) -> String {
     section("files", files(plan));
     section("network", network(plan, policy));
     section("environment", environment(plan));
+    section("limits", limits(plan, policy));
     section("hardening", hardening(plan, policy));
     if let Some(project) = protected(facts) {
         section("protected in the project", project);
@@ -271,6 +274,44 @@ fn environment(plan: &Plan) -> String {
     let mut out = String::new();
     for (name, value) in &plan.environment {
         let _ = writeln!(out, "  {name}={value}");
+    }
+    out
+}
+
+/// What limits the run, and by what it is enforced.
+fn limits(plan: &Plan, policy: &Policy) -> String {
+    let mut out = String::new();
+    let group = plan.limits.group.as_ref();
+    let means = |key: LimitKey| match key {
+        LimitKey::TmpSize => "size of the mount",
+        LimitKey::Timeout | LimitKey::IdleTimeout => "rcc",
+        LimitKey::Pids if plan.limits.processes.is_some() => {
+            "RLIMIT_NPROC of the sandbox's own user namespace"
+        }
+        _ => match group.map(|group| &group.place) {
+            Some(GroupPlace::Scope { .. }) => "scope of systemd",
+            Some(GroupPlace::Unified { .. }) => "control group, version 2",
+            Some(GroupPlace::Legacy { .. }) => "control group, version 1",
+            None => "nothing",
+        },
+    };
+    for &key in LimitKey::ALL {
+        let stated = policy.limits.stated(key);
+        let implied = group
+            .filter(|_| key == LimitKey::Swap)
+            .and_then(|group| group.settings.swap);
+        let Some(value) = policy.limits.value(key).or(implied) else {
+            continue;
+        };
+        let origin = stated.map_or_else(|| "default".to_owned(), |limit| limit.origin.to_string());
+        let _ = writeln!(
+            out,
+            "  {:<12} {} by {} ({})",
+            key.as_str(),
+            key.show(value),
+            means(key),
+            rcc_plan::escape(origin)
+        );
     }
     out
 }

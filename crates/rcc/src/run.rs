@@ -13,7 +13,7 @@ use rcc_gateway::{
     LiveConfig, Published, RefusalCount, Summary, SyntheticRanges, UdpSockets, Upstream,
     UpstreamProxy,
 };
-use rcc_native::{Early, Guard, Listeners, NativeError, Outcome};
+use rcc_native::{Early, Guard, LimitWatch, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
 use rcc_spec::{NetworkMode, NetworkPolicy, Protocol, RuleSet};
 use rustix::io::Errno;
@@ -21,6 +21,8 @@ use rustix::io::Errno;
 use crate::audit_file;
 use crate::control::{self, Socket};
 use crate::error::{CliError, Kind};
+use crate::exit::Exit;
+use crate::limits;
 use crate::output;
 use crate::publish;
 use crate::record::Record;
@@ -44,6 +46,8 @@ pub(crate) fn execute(
     // Before anything is built: a port that is in use is the commonest reason not to start.
     let ports = publish::open(&session.plan.publish)?;
     let mut prepared = rcc_native::prepare(early, &session.plan)?;
+    // Outlives everything that runs in it.
+    let group = prepared.take_group();
     let sockets = prepared.take_sockets();
     let published = sockets.map(|sockets| publish::join(ports, sockets));
     let (gateway, _live) = match prepared.take_listeners() {
@@ -57,7 +61,14 @@ pub(crate) fn execute(
     let before = rcc_native::Before::of(plan);
     let running = prepared.start(plan.streams)?;
     let guard = Guard::start(&running, plan, before)?;
-    let outcome = running.relay(gateway.as_ref().map(Gateway::ended))?;
+    let tell = |event| limits::tell(&event);
+    let watch = LimitWatch::start(&running, &plan.limits, group.as_ref(), tell)?;
+    let relayed = running.relay(gateway.as_ref().map(Gateway::ended));
+    let limited = watch.map(LimitWatch::finish).unwrap_or_default();
+    let outcome = relayed?;
+    if let Some(group) = &group {
+        limits::sum_up(group, &limited);
+    }
     if let Some(guard) = guard {
         unprotected::tell(guard.finish())?;
     }
@@ -65,6 +76,7 @@ pub(crate) fn execute(
         tell_refusals(&summary);
     }
     match outcome {
+        Outcome::Exited(_) if limited.ended.is_some() => Ok(Exit::TimedOut.into()),
         Outcome::Exited(code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
         Outcome::NotExecuted { errno, code } => Err(not_executed(plan, errno, code)),
         // The thread that was lost says so itself when it is joined above; this is the case that it does not.

@@ -16,8 +16,10 @@ use rcc_host::{
     AgentHome, HomeLock, ImportError, Project, Question, Wanted, agent_home, discover, expand_home,
     gather, read_text, survey,
 };
-use rcc_plan::{HostFacts, PROFILE_LIMIT_BYTES, Plan, PlanError, Request, Streams, plan};
-use rcc_spec::{AgentPreset, FilesMode, Policy, SeccompChoice};
+use rcc_plan::{
+    GroupFacts, HostFacts, PROFILE_LIMIT_BYTES, Plan, PlanError, Request, Streams, plan,
+};
+use rcc_spec::{AgentPreset, FilesMode, LimitKey, Policy, SeccompChoice};
 
 use crate::agents;
 use crate::cli::RunFlags;
@@ -393,6 +395,7 @@ fn plan_for(
             facts.path.insert(0, directory);
         }
     }
+    facts.groups = group_facts(policy, &project.root);
     let request = Request {
         run_id: record.map_or_else(|| "plan".to_owned(), |record| record.id().to_owned()),
         argv,
@@ -405,6 +408,27 @@ fn plan_for(
     let plan = plan(policy, preset, &facts, &request)?;
     refuse_own(&own, policy, &facts)?;
     Ok((plan, facts, before))
+}
+
+/// What limits can be enforced with; looked at only when some limit asks for a group, which the default of most users does not.
+fn group_facts(policy: &Policy, project: &Path) -> GroupFacts {
+    let process_limit_binds = rcc_host::process_limit_binds();
+    let is_times = |key: LimitKey| {
+        matches!(
+            key,
+            LimitKey::TmpSize | LimitKey::Timeout | LimitKey::IdleTimeout
+        )
+    };
+    let asks = |key: LimitKey| !is_times(key) && (key != LimitKey::Pids || !process_limit_binds);
+    let named = policy.limits.named().any(|(key, _, _)| asks(key));
+    let default = !process_limit_binds && policy.limits.value(LimitKey::Pids).is_some();
+    if named || default {
+        return rcc_host::group_facts(project);
+    }
+    GroupFacts {
+        process_limit_binds,
+        ..GroupFacts::default()
+    }
 }
 
 /// Reads the user's own seccomp profile; planning tells when it is missing or unusable.
@@ -475,6 +499,10 @@ impl From<ImportError> for CliError {
 
 impl From<PlanError> for CliError {
     fn from(error: PlanError) -> Self {
+        if let PlanError::LimitNotEnforceable { fix, .. } = &error {
+            let fix = fix.clone();
+            return Self::new(Kind::Host, error).hint(fix);
+        }
         let (kind, hint) = match &error {
             PlanError::KernelTooOld { .. } => (
                 Kind::Host,

@@ -24,6 +24,7 @@ impl Policy {
         compare_ports(&mut wider, self, approved);
         self.compare_files(&mut wider, approved);
         self.compare_environment(&mut wider, approved);
+        wider.extend(self.limits.widenings(&approved.limits));
         self.compare_hardening(&mut wider, approved);
         self.compare_agent(&mut wider, approved);
         wider
@@ -97,12 +98,6 @@ impl Policy {
 
     fn compare_hardening(&self, wider: &mut Vec<String>, approved: &Self) {
         let (new, old) = (&self.hardening, &approved.hardening);
-        if self.resources.tmp_size.value > approved.resources.tmp_size.value {
-            wider.push(format!(
-                "fill {} in its /tmp",
-                self.resources.tmp_size.value
-            ));
-        }
         match (&new.seccomp.value, &old.seccomp.value) {
             (SeccompChoice::Strict, _) | (SeccompChoice::Default, SeccompChoice::Default) => {}
             (new, old) if new == old => {}

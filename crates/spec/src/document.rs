@@ -358,6 +358,16 @@ impl<'d, 't> Value<'d, 't> {
         u64::from_str_radix(number.as_str(), number.radix()).ok()
     }
 
+    /// The decimal text of a number, whole or with a fraction; none for another type.
+    pub(crate) fn number_text(&self) -> Option<String> {
+        match self.value.get_ref() {
+            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+            DeValue::Integer(_) => self.whole_number().map(|number| number.to_string()),
+            DeValue::Float(number) => Some(number.as_str().to_owned()),
+            _ => None,
+        }
+    }
+
     /// True or false.
     pub(crate) fn boolean(&self) -> Result<bool, PolicyError> {
         self.value

@@ -5,12 +5,12 @@
 use std::fmt;
 
 use crate::environment::EnvError;
+use crate::limits::LimitError;
 use crate::network::NetworkMode;
 use crate::origin::SourceName;
 use crate::path::PathError;
 use crate::publish::PublishError;
 use crate::rule::RuleError;
-use crate::size::SizeError;
 use crate::upstream_proxy::ProxyError;
 
 /// A place in a text, for messages.
@@ -231,14 +231,14 @@ pub enum Problem {
         #[source]
         source: PathError,
     },
-    /// A bad size.
-    #[error("`{key}` has a bad size")]
-    Size {
+    /// A bad limit.
+    #[error("`{key}` has a bad value")]
+    Limit {
         /// The key with its tables.
         key: String,
         /// What is wrong with it.
         #[source]
-        source: SizeError,
+        source: LimitError,
     },
     /// A bad environment variable.
     #[error("`{key}` has a bad variable")]

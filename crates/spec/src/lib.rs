@@ -17,6 +17,7 @@ mod error;
 mod git_config;
 mod glob;
 mod host;
+mod limits;
 mod merge;
 mod network;
 mod origin;
@@ -48,13 +49,14 @@ pub use error::{PolicyError, Position, Problem};
 pub use git_config::{GIT_CONFIG_LIMIT_BYTES, GitConfigError, GitSetting, parse_git_config};
 pub use glob::Pattern;
 pub use host::{HostError, HostName, LABEL_MAX_BYTES, NAME_MAX_BYTES};
+pub use limits::{DEFAULT_PIDS, Limit, LimitError, LimitKey, Limits, Quantity};
 pub use merge::{Layers, merge};
 pub use network::{HOST_NAME, NetworkMode, NetworkPolicy};
 pub use origin::{Origin, SourceKind, SourceName, Sourced};
 pub use path::{PathBase, PathError, PathSpec};
 pub use policy::{
     AgentPolicy, DEFAULT_TMP_SIZE, EnvPolicy, EnvSetting, FilesMode, FilesPolicy, HardeningPolicy,
-    Policy, PolicyLayer, ResourcesPolicy, SeccompChoice,
+    Policy, PolicyLayer, SeccompChoice,
 };
 pub use ports::{Checks, PortRange, Ports, PortsError, Protocol, Transport};
 pub use preset::{AgentPreset, PathKind, StatePath};

@@ -29,12 +29,15 @@ pub fn merge(layers: Layers) -> Policy {
     let mut policy = Policy::default();
     let mode = effective_mode(&layers);
     let ceiling = layers.admin.ceiling_mode.clone();
+    let ceiling_limits = layers.admin.ceiling_limits.clone();
     let ask_seconds = ask_seconds(&layers);
     for layer in [layers.admin, layers.user, layers.project, layers.flags] {
         add(&mut policy, layer);
     }
     let (mode, notice) = below_ceiling(mode, ceiling);
     policy.notices.extend(notice);
+    let held = policy.limits.hold_below(&ceiling_limits);
+    policy.notices.extend(held);
     policy.network.mode = mode.value;
     policy.mode_origin = mode.origin;
     policy.network.ask_seconds = ask_seconds;
@@ -125,7 +128,7 @@ fn add(policy: &mut Policy, layer: PolicyLayer) {
     policy.env.set.extend(layer.env_set);
     replace(&mut policy.files.mode, layer.files_mode);
     replace(&mut policy.files.share_state, layer.share_state);
-    replace(&mut policy.resources.tmp_size, layer.tmp_size);
+    policy.limits.overlay(layer.limits);
     replace(&mut policy.hardening.seccomp, layer.seccomp);
     replace(
         &mut policy.hardening.dangerously_without_landlock,

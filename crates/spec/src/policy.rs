@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::environment::{EnvName, EnvPattern};
+use crate::limits::Limits;
 use crate::network::{NetworkMode, NetworkPolicy};
 use crate::origin::{Origin, SourceName, Sourced};
 use crate::path::PathSpec;
@@ -30,8 +31,8 @@ pub struct Policy {
     pub files: FilesPolicy,
     /// Variables that reach the agent.
     pub env: EnvPolicy,
-    /// Limits.
-    pub resources: ResourcesPolicy,
+    /// Limits of memory, processes, time and the like.
+    pub limits: Limits,
     /// Confinement.
     pub hardening: HardeningPolicy,
     /// Which agent, with which arguments.
@@ -100,13 +101,6 @@ pub struct EnvSetting {
     pub value: String,
 }
 
-/// Limits of one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResourcesPolicy {
-    /// Size of the private `/tmp`.
-    pub tmp_size: Sourced<ByteSize>,
-}
-
 /// Which system call filter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -164,9 +158,7 @@ impl Default for Policy {
                 pass: Vec::new(),
                 set: Vec::new(),
             },
-            resources: ResourcesPolicy {
-                tmp_size: Sourced::default_of(DEFAULT_TMP_SIZE),
-            },
+            limits: Limits::default(),
             hardening: HardeningPolicy {
                 seccomp: Sourced::default_of(SeccompChoice::Default),
                 dangerously_without_landlock: Sourced::default_of(false),
@@ -274,8 +266,8 @@ pub struct PolicyLayer {
     pub env_pass: Vec<Sourced<EnvPattern>>,
     /// `[env] set`.
     pub env_set: Vec<Sourced<EnvSetting>>,
-    /// `[resources] tmp_size`.
-    pub tmp_size: Option<Sourced<ByteSize>>,
+    /// `[limits]`.
+    pub limits: Limits,
     /// `[hardening] seccomp`.
     pub seccomp: Option<Sourced<SeccompChoice>>,
     /// `[hardening] dangerously_without_landlock`.
@@ -290,6 +282,8 @@ pub struct PolicyLayer {
     pub preset_hosts: Option<Sourced<bool>>,
     /// `[ceiling] mode`; only the admin's file has it.
     pub ceiling_mode: Option<Sourced<NetworkMode>>,
+    /// `[ceiling.limits]`; only the admin's file has it.
+    pub ceiling_limits: Limits,
 }
 
 impl PolicyLayer {

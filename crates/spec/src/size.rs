@@ -1,6 +1,6 @@
 //! Sizes in bytes, with strict units.
 //!
-//! Must not guess: `2G` could be 2 GB or 2 GiB, so it is refused.
+//! Must not guess. `2G` is 2 GiB, as the kernel's own files, systemd, podman and docker have it; other spellings are refused.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct ByteSize(u64);
 
-/// Units of 1000 and 1024 bytes (IEC 80000-13), largest first.
-const UNITS: [(&str, u64); 9] = [
+/// Units of 1000 and 1024 bytes (IEC 80000-13), largest first; the bare letters, which only reading knows, at the end.
+const UNITS: [(&str, u64); 13] = [
     ("TiB", 1 << 40),
     ("TB", 1_000_000_000_000),
     ("GiB", 1 << 30),
@@ -22,7 +22,13 @@ const UNITS: [(&str, u64); 9] = [
     ("KiB", 1 << 10),
     ("KB", 1_000),
     ("B", 1),
+    ("T", 1 << 40),
+    ("G", 1 << 30),
+    ("M", 1 << 20),
+    ("K", 1 << 10),
 ];
+/// How many of them are written, too.
+const WRITTEN_UNITS: usize = 9;
 
 /// Why a text is no size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +40,9 @@ pub enum SizeError {
         text: String,
     },
     /// An unknown or ambiguous unit.
-    #[error("`{unit}` is no unit of size; use B, KB, MB, GB, TB, KiB, MiB, GiB or TiB")]
+    #[error(
+        "`{unit}` is no unit of size; use B, KB, MB, GB, TB, KiB, MiB, GiB or TiB; K, M, G and T are the binary ones"
+    )]
     Unit {
         /// The unit, escaped.
         unit: String,
@@ -101,6 +109,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, factor) = UNITS
             .into_iter()
+            .take(WRITTEN_UNITS)
             .filter(|&(_, factor)| self.0.is_multiple_of(factor) && self.0 >= factor)
             .min_by_key(|&(_, factor)| self.0 / factor)
             .unwrap_or(("B", 1));
@@ -120,6 +129,7 @@ mod tests {
         assert_eq!(ByteSize::parse("512MiB").unwrap().bytes(), 512 << 20);
         assert_eq!(ByteSize::parse("2 GB").unwrap().bytes(), 2_000_000_000);
         assert_eq!(ByteSize::parse("1KB").unwrap().bytes(), 1000);
+        assert_eq!(ByteSize::parse("2G").unwrap().bytes(), 2 << 30);
         assert_eq!(ByteSize::from_mib(512).to_string(), "512MiB");
         assert_eq!(ByteSize::from_bytes(0).to_string(), "0B");
     }
@@ -127,8 +137,8 @@ mod tests {
     #[test]
     fn refuses_what_is_ambiguous() {
         for bad in [
-            "", "2G", "2g", "512mib", "1.5GiB", "-1", "+1", " 1", "1  GB", "1 ", "0x10", "1e9",
-            "GiB", "∞", "1\0",
+            "", "2g", "2Gi", "2P", "512mib", "1.5GiB", "-1", "+1", " 1", "1  GB", "1 ", "0x10",
+            "1e9", "GiB", "∞", "1\0",
         ] {
             assert!(ByteSize::parse(bad).is_err(), "{bad:?} was accepted");
         }

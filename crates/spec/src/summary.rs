@@ -88,10 +88,7 @@ impl Policy {
     }
 
     fn summarize_hardening(&self, sentences: &mut Vec<String>) {
-        sentences.push(format!(
-            "fill {} in its /tmp",
-            self.resources.tmp_size.value
-        ));
+        sentences.extend(self.limits.sentences());
         match &self.hardening.seccomp.value {
             SeccompChoice::Default => {}
             SeccompChoice::Strict => {

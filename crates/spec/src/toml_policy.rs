@@ -5,13 +5,13 @@
 use crate::document::{Document, KeyHomes, Table, Value};
 use crate::environment::{EnvName, EnvPattern, check_env_value};
 use crate::error::{MODE_WORDS, PolicyError, Problem};
+use crate::limits::{Limit, LimitKey, Limits, Quantity};
 use crate::network::NetworkMode;
 use crate::origin::{SourceName, Sourced};
 use crate::path::{PathError, PathSpec};
 use crate::policy::{EnvSetting, FilesMode, PolicyLayer, SeccompChoice};
 use crate::registries::PackageManager;
 use crate::rule::{Effect, Rule};
-use crate::size::ByteSize;
 use crate::upstream_proxy::CredentialsFrom;
 
 /// Whose file it is; decides which tables are possible.
@@ -30,7 +30,7 @@ const TOP: &[&str] = &[
     "network",
     "files",
     "env",
-    "resources",
+    "limits",
     "hardening",
     "agent",
     "ceiling",
@@ -61,7 +61,21 @@ const NOT_FOR_PROJECTS: &[&str] = &[
 const ASK_TIMEOUT_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
 const FILES: &[&str] = &["mode", "readonly", "rw", "hidden", "share_state"];
 const ENV: &[&str] = &["pass", "set"];
-const RESOURCES: &[&str] = &["tmp_size"];
+const LIMITS: &[&str] = &[
+    "memory",
+    "memory_high",
+    "memory_low",
+    "swap",
+    "cpus",
+    "cpu_weight",
+    "pids",
+    "io_read",
+    "io_write",
+    "io_weight",
+    "tmp_size",
+    "timeout",
+    "idle_timeout",
+];
 const HARDENING: &[&str] = &[
     "seccomp",
     "dangerously_without_landlock",
@@ -70,14 +84,14 @@ const HARDENING: &[&str] = &[
 const SECCOMP_TABLE: &[&str] = &["profile"];
 const SECCOMP_WORDS: &[&str] = &["default", "strict"];
 const AGENT: &[&str] = &["preset", "args", "preset_hosts"];
-const CEILING: &[&str] = &["mode"];
+const CEILING: &[&str] = &["mode", "limits"];
 
 /// Every key by table, for the hint that a key belongs elsewhere.
 const HOMES: KeyHomes = &[
     ("network", NETWORK),
     ("files", FILES),
     ("env", ENV),
-    ("resources", RESOURCES),
+    ("limits", LIMITS),
     ("hardening", HARDENING),
     ("agent", AGENT),
 ];
@@ -118,11 +132,8 @@ pub fn parse_toml(
             .transpose()?
             .unwrap_or_default();
     }
-    if let Some(table) = top.table("resources", RESOURCES, HOMES)? {
-        layer.tmp_size = table
-            .get("tmp_size")
-            .map(|value| read_size(&value))
-            .transpose()?;
+    if let Some(table) = top.table("limits", LIMITS, HOMES)? {
+        layer.limits = read_limits(&table)?;
     }
     if let Some(table) = top.table("hardening", HARDENING, HOMES)? {
         layer.seccomp = table
@@ -144,6 +155,9 @@ pub fn parse_toml(
             .get("mode")
             .map(|value| read_mode(&value))
             .transpose()?;
+        if let Some(limits) = table.table("limits", LIMITS, &[])? {
+            layer.ceiling_limits = read_limits(&limits)?;
+        }
     }
     Ok(layer)
 }
@@ -393,32 +407,40 @@ pub(crate) fn read_env_set(value: &Value<'_, '_>) -> Result<Vec<Sourced<EnvSetti
     Ok(settings)
 }
 
-fn read_size(value: &Value<'_, '_>) -> Result<Sourced<ByteSize>, PolicyError> {
-    let size = match value.whole_number() {
-        Some(bytes) => ByteSize::from_bytes(bytes),
-        None if value.is_text() => ByteSize::parse(value.text()?).map_err(|source| {
-            value.error(Problem::Size {
-                key: value.path.clone(),
-                source,
-            })
-        })?,
-        None if value.is_whole_number() => {
-            let expected = "neither negative nor beyond 2^64 bytes";
-            return Err(value.error(Problem::Form {
-                key: value.path.clone(),
-                expected,
-            }));
+fn read_limits(table: &Table<'_, '_>) -> Result<Limits, PolicyError> {
+    let mut limits = Limits::default();
+    for &key in LimitKey::ALL {
+        if let Some(value) = table.get(key.as_str()) {
+            limits.set(key, value.sourced(read_limit(key, &value)?));
         }
-        None => return Err(value.wrong_type("a size such as \"512MiB\"")),
-    };
-    if size.bytes() == 0 {
-        let expected = "more than 0 bytes";
-        return Err(value.error(Problem::Form {
-            key: value.path.clone(),
-            expected,
-        }));
     }
-    Ok(value.sourced(size))
+    Ok(limits)
+}
+
+/// A limit is a text with a unit, or a number where the base unit is plain.
+fn read_limit(key: LimitKey, value: &Value<'_, '_>) -> Result<Limit, PolicyError> {
+    let expected = match key.quantity() {
+        Quantity::Size => "a size such as \"512MiB\"",
+        Quantity::Rate => "bytes in a second such as \"50MB/s\"",
+        Quantity::Processors => "a number of processors such as 2 or 0.5",
+        Quantity::Weight => "a weight from 1 to 10000",
+        Quantity::Processes => "a number of processes such as 512",
+        Quantity::Time => "a time such as \"90min\"",
+    };
+    let number = value
+        .number_text()
+        .filter(|_| value.is_whole_number() || key.quantity() == Quantity::Processors);
+    let text = match &number {
+        Some(number) => number,
+        None if value.is_text() => value.text()?,
+        None => return Err(value.wrong_type(expected)),
+    };
+    key.parse(text).map_err(|source| {
+        value.error(Problem::Limit {
+            key: value.path.clone(),
+            source,
+        })
+    })
 }
 
 fn read_files_mode(value: &Value<'_, '_>) -> Result<Sourced<FilesMode>, PolicyError> {

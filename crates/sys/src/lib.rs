@@ -1,5 +1,6 @@
 //! The only unsafe code: system calls behind a safe interface. No policy.
 
+pub mod cgroup;
 mod error;
 pub mod landlock;
 pub mod lease;

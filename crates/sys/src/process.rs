@@ -441,6 +441,45 @@ pub fn enter_new_network_namespace() -> Result<(), SysError> {
     }
 }
 
+/// Makes the group in which this process is the root of all that it can see of control groups (`cgroup_namespaces(7)`).
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN` in the user namespace; `ENOSPC` when `user.max_cgroup_namespaces` is used up.
+pub fn enter_new_cgroup_namespace() -> Result<(), SysError> {
+    // SAFETY: a flag only; the cgroup namespace is a property of the task that no memory of this program refers to.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWCGROUP) };
+    if result == -1 {
+        Err(SysError::new(
+            "unshare(2)",
+            "the cgroup namespace",
+            last_errno(),
+        ))
+    } else {
+        Ok(())
+    }
+}
+
+/// The number of the process that a pidfd stands for, in this process's pid namespace (`pidfd_open(2)`, `proc_pid_fdinfo(5)`).
+///
+/// The number stays right for as long as the process has not been collected, which only its parent can do.
+///
+/// # Errors
+/// `ESRCH` when the process has been collected.
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<Pid, SysError> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        SysError::new(
+            "read(2)",
+            path,
+            Errno::from_io_error(&error).unwrap_or(Errno::IO),
+        )
+    })?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| SysError::new("read(2)", "the number of a process", Errno::SRCH))
+}
+
 /// Drops every supplementary group (`setgroups(2)`); needs `CAP_SETGID` in the current user namespace.
 ///
 /// # Errors

@@ -221,8 +221,12 @@ mode = "{mode}"             # "none", "allowlist" (only the rules below), "inter
 # pass = ["EDITOR"]                  # variables of yours; nothing else is passed but terminal and language
 # set = {{ CI = "1" }}
 
-[resources]
+[limits]
+# memory = "8GiB"                    # what does not fit is killed
+# cpus = 2
+# pids = 4096
 # tmp_size = "2GiB"
+# timeout = "8h"
 
 [hardening]
 # seccomp = "strict"

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rcc_host::read_text;
 use rcc_spec::{
-    EnvError, EnvName, EnvPattern, EnvSetting, FilesMode, NetworkMode, Origin, PathError, PathSpec,
-    PolicyLayer, PublishError, Rule, RuleError, SourceName, Sourced, check_env_value,
+    EnvError, EnvName, EnvPattern, EnvSetting, FilesMode, LimitError, NetworkMode, Origin,
+    PathError, PathSpec, PolicyLayer, PublishError, Rule, RuleError, SourceName, Sourced,
+    check_env_value,
 };
 
 use super::{LayerError, RULES_LIMIT_BYTES, file_error, parse_rules};
@@ -56,6 +57,14 @@ enum FlagError {
         value: PathBuf,
         #[source]
         source: std::io::Error,
+    },
+    /// Not a limit.
+    #[error("cannot use {} as {flag}", rcc_plan::escape(value))]
+    Limit {
+        flag: &'static str,
+        value: String,
+        #[source]
+        source: LimitError,
     },
     /// Not a variable.
     #[error("cannot use {} as a variable of --env", rcc_plan::escape(value))]
@@ -191,6 +200,18 @@ pub(super) fn layer(context: &Context, flags: &RunFlags) -> Result<PolicyLayer, 
     if flags.cow || flags.resume.is_some() {
         let flag = if flags.cow { "--cow" } else { "--continue" };
         layer.files_mode = Some(Sourced::new(FilesMode::Cow, Origin::flag(flag)));
+    }
+    for (key, text) in flags.limits.given() {
+        let text = utf8(key.flag(), text)?;
+        let limit = key.parse(text).map_err(|source| {
+            user(FlagError::Limit {
+                flag: key.flag(),
+                value: text.to_owned(),
+                source,
+            })
+        })?;
+        let origin = Origin::flag(key.flag());
+        layer.limits.set(key, Sourced::new(limit, origin));
     }
     if flags.share_state {
         layer.share_state = Some(Sourced::new(true, Origin::flag("--share-state")));

@@ -306,7 +306,7 @@ fn the_sandboxs_memory_beyond_its_size() {
     };
     scene.file(
         "home/.config/rcc/config.toml",
-        "version = 1\n[resources]\ntmp_size = \"8MiB\"\n",
+        "version = 1\n[limits]\ntmp_size = \"8MiB\"\n",
     );
     let mib = 1 << 20;
     let record = scene.inside(&["fill", "/tmp", &(64 * mib).to_string()]);

@@ -93,7 +93,7 @@ fn narrower_is_not_wider() {
     assert_eq!(
         widenings(
             "",
-            "[hardening]\nseccomp = \"strict\"\n[resources]\ntmp_size = \"1MiB\"\n[files]\nmode = \"cow\"\nhidden = [\"x\"]"
+            "[hardening]\nseccomp = \"strict\"\n[limits]\ntmp_size = \"1MiB\"\n[files]\nmode = \"cow\"\nhidden = [\"x\"]"
         ),
         NOTHING
     );
@@ -247,11 +247,7 @@ fn every_way_to_be_wider_is_said() {
             "[env]\npass = [\"A\"]",
             "read your environment variable A",
         ),
-        (
-            "",
-            "[resources]\ntmp_size = \"1TiB\"",
-            "fill 1TiB in its /tmp",
-        ),
+        ("", "[limits]\ntmp_size = \"1TiB\"", "fill 1TiB in its /tmp"),
         (
             "[hardening]\nseccomp = \"strict\"",
             "",

@@ -46,7 +46,7 @@ fn without_any_file_the_defaults_hold() {
 #[test]
 fn later_layers_win_and_lists_add_up() {
     let policy = merge(layers(
-        "[network]\nmode = \"internet\"\ndeny = [\"a.example.com\"]\n[files]\nreadonly = [\"/opt/a\"]\n[resources]\ntmp_size = \"1GiB\"",
+        "[network]\nmode = \"internet\"\ndeny = [\"a.example.com\"]\n[files]\nreadonly = [\"/opt/a\"]\n[limits]\ntmp_size = \"1GiB\"",
         "[network]\nmode = \"none\"\n[files]\nreadonly = [\"/opt/b\"]\nshare_state = true\n[agent]\nargs = [\"--user\"]",
         "[network]\nmode = \"allowlist\"\nallow = [\"b.example.com\"]\n[files]\nreadonly = [\"/opt/c\"]\nshare_state = false\n[agent]\nargs = [\"--project\"]",
     ));
@@ -68,7 +68,7 @@ fn later_layers_win_and_lists_add_up() {
     );
     assert!(!policy.files.share_state.value);
     assert_eq!(policy.files.share_state.origin.to_string(), "rcc.toml:7");
-    assert_eq!(policy.resources.tmp_size.value.to_string(), "1GiB");
+    assert_eq!(policy.limits.value(crate::LimitKey::TmpSize), Some(1 << 30));
     assert_eq!(policy.agent.args.len(), 1);
     assert_eq!(policy.agent.args[0].value, "--project");
     assert_eq!(

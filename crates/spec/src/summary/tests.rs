@@ -30,7 +30,7 @@ share_state = true
 [env]
 pass = ["EDITOR"]
 set = { LANG = "C" }
-[resources]
+[limits]
 tmp_size = "1GiB"
 [hardening]
 seccomp = "strict"

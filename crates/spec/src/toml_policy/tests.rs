@@ -30,7 +30,7 @@ pass = ["EDITOR", "EXAMPLE_*"]
 LANG = "C.UTF-8"
 TEXT = "two\nlines\tand a tab"
 
-[resources]
+[limits]
 tmp_size = "512MiB"
 
 [hardening]
@@ -93,7 +93,7 @@ fn every_key_is_read_with_its_place() {
     assert_eq!(layer.env_pass[1].value.as_str(), "EXAMPLE_*");
     assert_eq!(layer.env_set[1].value.value, "two\nlines\tand a tab");
     assert_eq!(places(&layer.env_set), ["rcc.toml:23", "rcc.toml:24"]);
-    assert_eq!(layer.tmp_size.unwrap().value, ByteSize::from_mib(512));
+    assert_eq!(layer.limits.value(LimitKey::TmpSize), Some(512 << 20));
     let seccomp = layer.seccomp.unwrap();
     assert!(
         matches!(seccomp.value, SeccompChoice::Profile(ref path) if path.as_str() == "profile.json")
@@ -112,10 +112,37 @@ fn every_key_is_read_with_its_place() {
 }
 
 #[test]
+fn forms_of_limits() {
+    let text = "version = 1\n[limits]\nmemory = \"8GiB\"\ncpus = 1.5\npids = 512\ntimeout = 90\nidle_timeout = \"30min\"\nswap = \"none\"\n";
+    let limits = parse(text).unwrap().limits;
+    for (key, value) in [
+        (LimitKey::Memory, Some(8 << 30)),
+        (LimitKey::Cpus, Some(1500)),
+        (LimitKey::Pids, Some(512)),
+        (LimitKey::Timeout, Some(90_000)),
+        (LimitKey::IdleTimeout, Some(1_800_000)),
+        (LimitKey::Swap, None),
+        (LimitKey::IoWrite, None),
+    ] {
+        assert_eq!(limits.value(key), value, "{key}");
+    }
+    assert_eq!(
+        limits.stated(LimitKey::Cpus).unwrap().origin.to_string(),
+        "rcc.toml:4"
+    );
+}
+
+#[test]
+fn the_parser_knows_every_limit() {
+    let keys: Vec<&str> = LimitKey::ALL.iter().map(|key| key.as_str()).collect();
+    assert_eq!(LIMITS, keys);
+}
+
+#[test]
 fn what_is_not_said_stays_unsaid() {
     for text in [
         "version = 1",
-        "version = 1\n[network]\n[files]\n[env]\n[resources]\n[hardening]\n[agent]",
+        "version = 1\n[network]\n[files]\n[env]\n[limits]\n[hardening]\n[agent]",
     ] {
         assert_eq!(parse(text).unwrap(), PolicyLayer::default());
     }
@@ -150,12 +177,11 @@ fn an_empty_list_is_said() {
 #[test]
 fn forms_of_size_and_seccomp() {
     let size = |text: &str| {
-        parse(&format!("version = 1\n[resources]\ntmp_size = {text}"))
+        parse(&format!("version = 1\n[limits]\ntmp_size = {text}"))
             .unwrap()
-            .tmp_size
+            .limits
+            .value(LimitKey::TmpSize)
             .unwrap()
-            .value
-            .bytes()
     };
     assert_eq!(size("4096"), 4096);
     assert_eq!(size("1_000_000"), 1_000_000);

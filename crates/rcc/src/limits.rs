@@ -1,0 +1,191 @@
+//! What the user reads about limits: while the run lasts, and at its end.
+//!
+//! Must not print a name of the agent's unescaped. While the agent has the terminal in raw mode, a line break needs its carriage return.
+
+use std::io::IsTerminal as _;
+
+use rcc_native::{Ended, Group, LimitEvent, LimitReport};
+use rcc_spec::LimitKey;
+
+use crate::output;
+
+/// The line for an event; printed at once.
+pub(crate) fn tell(event: &LimitEvent) {
+    let text = rcc_plan::escape(line(event));
+    if std::io::stderr().is_terminal() {
+        output::say(&format!("\r\nrcc: {text}\r\n"));
+    } else {
+        output::note(&text);
+    }
+}
+
+fn line(event: &LimitEvent) -> String {
+    let size = |bytes: u64| rough(bytes);
+    match event {
+        LimitEvent::MemoryShort {
+            used,
+            limit,
+            pressure,
+        } => {
+            let waits = match pressure {
+                Some(pressure) if *pressure > 0 => format!(
+                    "; its processes waited for memory {}.{:02} % of the last ten seconds",
+                    pressure / 100,
+                    pressure % 100
+                ),
+                _ => String::new(),
+            };
+            format!(
+                "the run uses {} of its memory limit of {}{waits}",
+                size(*used),
+                LimitKey::Memory.show(*limit)
+            )
+        }
+        LimitEvent::MemoryKill {
+            names,
+            count,
+            limit,
+        } => {
+            let what = match (names.as_slice(), count) {
+                ([], 1) => "a process was killed".to_owned(),
+                ([name], 1) => format!("{name} was killed"),
+                ([], count) => format!("{count} processes were killed"),
+                (names, count) => format!(
+                    "{count} processes were killed, {} among them",
+                    names.join(", ")
+                ),
+            };
+            format!(
+                "the run reached its memory limit of {}: {what}",
+                LimitKey::Memory.show(*limit)
+            )
+        }
+        LimitEvent::Ending(Ended::Timeout { limit_ms }) => format!(
+            "the run's time of {} is over; it is ended",
+            LimitKey::Timeout.show(*limit_ms)
+        ),
+        LimitEvent::Ending(Ended::Idle { limit_ms }) => format!(
+            "nothing happened in the run for {}; it is ended",
+            LimitKey::IdleTimeout.show(*limit_ms)
+        ),
+    }
+}
+
+/// Sums up what limits did; a run that reached none ends silently.
+pub(crate) fn sum_up(group: &Group, report: &LimitReport) {
+    for text in sums(group, report) {
+        output::note(&rcc_plan::escape(text));
+    }
+}
+
+fn sums(group: &Group, report: &LimitReport) -> Vec<String> {
+    let (usage, settings) = (group.usage(), group.settings());
+    let mut texts = Vec::new();
+    if let (1.., Some(limit)) = (usage.memory_kills, settings.memory) {
+        let many = if usage.memory_kills == 1 {
+            "process"
+        } else {
+            "processes"
+        };
+        let names = match report.victims.as_slice() {
+            [] => String::new(),
+            names => format!(" ({})", names.join(", ")),
+        };
+        let peak = usage.memory_peak.map_or_else(String::new, |peak| {
+            format!("; the most memory used was {}", rough(peak))
+        });
+        texts.push(format!(
+            "killed at the memory limit of {}: {} {many}{names}{peak}",
+            LimitKey::Memory.show(limit),
+            usage.memory_kills
+        ));
+    }
+    if let (1.., Some(limit)) = (usage.pids_refused, settings.pids) {
+        let times = if usage.pids_refused == 1 {
+            "time"
+        } else {
+            "times"
+        };
+        texts.push(format!(
+            "the limit of {limit} processes was reached {} {times}; --pids sets another",
+            usage.pids_refused
+        ));
+    }
+    texts
+}
+
+/// A size with one digit after the point, for reading.
+pub(crate) fn rough(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    for (unit, shift) in units {
+        let tenths = bytes.saturating_mul(10) >> shift;
+        if tenths >= 10 {
+            return match (tenths / 10, tenths % 10) {
+                (whole, 0) => format!("{whole}{unit}"),
+                (whole, tenth) => format!("{whole}.{tenth}{unit}"),
+            };
+        }
+    }
+    format!("{bytes}B")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1536, "1.5KiB"),
+            (64 << 20, "64MiB"),
+            (u64::MAX, "1677721.5TiB"),
+        ] {
+            assert_eq!(rough(bytes), text);
+        }
+    }
+
+    #[test]
+    fn every_event_has_its_line() {
+        let limit = 1 << 30;
+        for (event, text) in [
+            (
+                LimitEvent::MemoryShort {
+                    used: 1 << 29,
+                    limit,
+                    pressure: Some(1205),
+                },
+                "the run uses 512MiB of its memory limit of 1GiB; its processes waited for memory 12.05 % of the last ten seconds",
+            ),
+            (
+                LimitEvent::MemoryKill {
+                    names: vec!["node".to_owned()],
+                    count: 1,
+                    limit,
+                },
+                "the run reached its memory limit of 1GiB: node was killed",
+            ),
+            (
+                LimitEvent::MemoryKill {
+                    names: Vec::new(),
+                    count: 2,
+                    limit,
+                },
+                "the run reached its memory limit of 1GiB: 2 processes were killed",
+            ),
+            (
+                LimitEvent::Ending(Ended::Timeout {
+                    limit_ms: 5_400_000,
+                }),
+                "the run's time of 90min is over; it is ended",
+            ),
+            (
+                LimitEvent::Ending(Ended::Idle { limit_ms: 1000 }),
+                "nothing happened in the run for 1s; it is ended",
+            ),
+        ] {
+            assert_eq!(line(&event), text);
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! Limits, each broken by a program that wants more: memory, processes, processor, disk, `/tmp`. What cannot be enforced is refused.
+//!
+//! The tests run on the machine itself, in no world: control groups belong to it. Whether limits can be enforced is asked of
+//! `rcc plan`; where they can, the same tests hold for every way (systemd's scope, version 2, version 1 as root). The word for
+//! `RCC_TEST_REQUIRE` is `limits`.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what is not as expected must fail the test"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rcc_testkit::{is_second_run, require, require_that, run_again_as_ordinary_user};
+
+/// A project and a home of their own, removed at the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("rcc-limits-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        for below in ["home", "project"] {
+            std::fs::create_dir_all(path.join(below)).unwrap();
+        }
+        Self(path)
+    }
+
+    fn rcc(&self, arguments: &[&str]) -> Command {
+        let copy = std::env::var_os("RCC_TESTKIT_BIN_DIR").map(|all| Path::new(&all).join("rcc"));
+        let program = copy.filter(|copy| copy.exists());
+        let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_rcc").into()));
+        command
+            .args(arguments)
+            .current_dir(self.0.join("project"))
+            .env("HOME", self.0.join("home"))
+            .env_remove("XDG_STATE_HOME")
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_DATA_HOME")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a Python program without a network, with these flags.
+    fn python(&self, flags: &[&str], program: &str) -> Output {
+        let all = [&["run", "-n"], flags, &["--", "python3", "-c", program]].concat();
+        self.rcc(&all).output().unwrap()
+    }
+
+    /// Whether a test of this limit can be made here. As root's second self it is left out: the first one made it, or said so.
+    fn groups(&self, flags: &[&str]) -> bool {
+        let can = self.can(flags);
+        can || !is_second_run() && require_that("limits", can)
+    }
+
+    /// Whether a limit can be enforced here.
+    fn can(&self, flags: &[&str]) -> bool {
+        let all = [&["plan", "-n"], flags, &["--", "true"]].concat();
+        self.rcc(&all).output().unwrap().status.success()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn assert_success(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{:?}\n{}\n{}",
+        output.status,
+        stdout(output),
+        stderr(output)
+    );
+    stdout(output)
+}
+
+/// Groups of runs below the own groups.
+fn groups_left() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut look = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = look.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if entry.file_name().to_string_lossy().starts_with("rcc-run-") {
+                found.push(entry.path());
+            }
+            look.push(entry.path());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_child_that_takes_too_much_memory_dies_and_its_parent_goes_on() {
+    let place = Place::new("memory");
+    if !require("python3") || !place.groups(&["--memory", "64MiB"]) {
+        return;
+    }
+    let hog = "import subprocess, sys
+code = subprocess.run([sys.executable, '-c', 'x = bytearray(300 << 20); print(len(x))']).returncode
+print('child', code)";
+    let held = assert_success(&place.python(&["--memory", "64MiB"], hog));
+    assert_eq!(held, "child -9\n");
+    // The user reads what died, of what, and how much it was.
+    let output = place.python(&["--memory", "64MiB"], hog);
+    let said = stderr(&output);
+    assert!(
+        said.contains("rcc: the run reached its memory limit of 64MiB: "),
+        "{said}"
+    );
+    assert!(
+        said.contains("rcc: killed at the memory limit of 64MiB: 1 process")
+            && said.contains("the most memory used was 6"),
+        "{said}"
+    );
+    let free = assert_success(&place.python(&["--memory", "2GiB"], hog));
+    assert_eq!(free, format!("{}\nchild 0\n", 300 << 20));
+}
+
+#[test]
+fn a_fork_bomb_ends_at_the_limit_of_processes() {
+    let place = Place::new("pids");
+    if !require("python3") {
+        return;
+    }
+    let bomb = "import os, time
+started = 0
+try:
+    for _ in range(150):
+        if os.fork() == 0:
+            time.sleep(20)
+            os._exit(0)
+        started += 1
+except OSError as error:
+    print(error.errno)
+print(started)";
+    let held = assert_success(&place.python(&["--pids", "40"], bomb));
+    let words: Vec<u32> = held
+        .split_whitespace()
+        .map(|word| word.parse().unwrap())
+        .collect();
+    // EAGAIN(3); process 1, the guard and the program itself count, too.
+    assert!(
+        words.len() == 2 && words[0] == 11 && (30..40).contains(&words[1]),
+        "{held}"
+    );
+    assert_eq!(
+        assert_success(&place.python(&["--pids", "400"], bomb)),
+        "150\n"
+    );
+}
+
+#[test]
+fn the_default_number_of_processes_is_limited_for_everybody() {
+    let place = Place::new("default");
+    if !require("python3") {
+        return;
+    }
+    let ask = "import resource; print(resource.getrlimit(resource.RLIMIT_NPROC)[1])";
+    let output = place.python(&[], ask);
+    let limit = assert_success(&output);
+    if rustix::process::geteuid().is_root() {
+        // In a group, or a warning says that there is none.
+        assert!(
+            place.can(&["--memory", "64MiB"])
+                || stderr(&output).contains("the number of processes is not limited"),
+            "{}",
+            stderr(&output)
+        );
+    } else {
+        assert_eq!(limit, "4096\n");
+        assert_eq!(stderr(&output), "");
+        let raise = "import resource
+try:
+    resource.setrlimit(resource.RLIMIT_NPROC, (8192, 8192))
+except (ValueError, PermissionError) as error:
+    print(type(error).__name__)";
+        assert_eq!(assert_success(&place.python(&[], raise)), "ValueError\n");
+    }
+}
+
+#[test]
+fn a_processor_burner_gets_its_share_and_no_more() {
+    let place = Place::new("cpu");
+    if !require("python3") || !place.groups(&["--cpus", "0.1"]) {
+        return;
+    }
+    let burn = "import time
+end = time.monotonic() + 1.5
+while time.monotonic() < end: pass
+print(time.process_time() / 1.5)";
+    let held: f64 = assert_success(&place.python(&["--cpus", "0.1"], burn))
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(held < 0.16, "{held}");
+    let free: f64 = assert_success(&place.python(&["--cpus", "4"], burn))
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(free > held, "{free} is no more than {held}");
+}
+
+#[test]
+fn a_disk_hog_is_slowed_down_to_its_rate() {
+    let place = Place::new("io");
+    if !require("python3") || !place.groups(&["--io-write", "1MiB"]) {
+        return;
+    }
+    // Past the caches: what is written through them is only limited where the file system says who it was.
+    let write = "import mmap, os, time
+buffer = mmap.mmap(-1, 1 << 20)
+file = os.open('data', os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o600)
+start = time.monotonic()
+for _ in range(3): os.write(file, buffer)
+print(time.monotonic() - start)";
+    let held: f64 = assert_success(&place.python(&["--io-write", "1MiB"], write))
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(held > 1.5, "{held}");
+    let free: f64 = assert_success(&place.python(&["--io-write", "4GiB"], write))
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(free < held, "{free} is no less than {held}");
+}
+
+#[test]
+fn a_filler_of_tmp_gets_enospc() {
+    let place = Place::new("tmp");
+    if !require("python3") {
+        return;
+    }
+    let fill = "import os
+try:
+    with open('/tmp/data', 'wb') as file:
+        file.write(bytes(20 << 20))
+    print('whole')
+except OSError as error:
+    print(error.errno)";
+    assert_eq!(
+        assert_success(&place.python(&["--tmp-size", "8MiB"], fill)),
+        "28\n"
+    );
+    assert_eq!(
+        assert_success(&place.python(&["--tmp-size", "64MiB"], fill)),
+        "whole\n"
+    );
+}
+
+#[test]
+fn a_named_limit_that_cannot_be_enforced_is_refused_with_the_fix() {
+    let place = Place::new("refusal");
+    if place.can(&["--memory", "64MiB"]) {
+        // There is a group; what no kernel has is refused all the same.
+        let refused = place
+            .rcc(&["run", "-n", "--memory", "1KiB", "--", "true"])
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
+        return;
+    }
+    for flags in [
+        ["--memory", "64MiB"],
+        ["--memory-high", "64MiB"],
+        ["--swap", "64MiB"],
+        ["--cpus", "1"],
+        ["--cpu-weight", "50"],
+        ["--io-read", "1MiB"],
+        ["--io-weight", "50"],
+    ] {
+        let all = [&["run", "-n"][..], &flags, &["--", "touch", "ran"]].concat();
+        let refused = place.rcc(&all).output().unwrap();
+        assert_eq!(refused.status.code(), Some(125), "{flags:?}");
+        let said = stderr(&refused);
+        assert!(
+            said.contains("cannot be enforced") && said.contains("hint: "),
+            "{said}"
+        );
+        assert!(!place.0.join("project/ran").exists());
+    }
+    // The control: without it the same command runs, and says nothing.
+    let free = place
+        .rcc(&["run", "-n", "--", "touch", "ran"])
+        .output()
+        .unwrap();
+    assert_success(&free);
+    assert!(place.0.join("project/ran").exists());
+}
+
+#[test]
+fn a_run_ends_when_its_time_is_over() {
+    let place = Place::new("time");
+    let started = Instant::now();
+    let all = ["run", "-n", "--timeout", "1s", "--", "sleep", "60"];
+    let ended = place.rcc(&all).output().unwrap();
+    assert_eq!(ended.status.code(), Some(124), "{}", stderr(&ended));
+    assert!(started.elapsed() < Duration::from_secs(30));
+    assert_eq!(
+        stderr(&ended),
+        "rcc: the run's time of 1s is over; it is ended\n"
+    );
+    // One that asks for its own end keeps its own code, and one that would not end is killed.
+    let all = ["run", "-n", "--timeout", "60s", "--", "sh", "-c", "exit 7"];
+    assert_eq!(place.rcc(&all).status().unwrap().code(), Some(7));
+    let deaf = "import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(60)";
+    let started = Instant::now();
+    let ended = place.python(&["--timeout", "1s"], deaf);
+    assert_eq!(ended.status.code(), Some(124), "{}", stderr(&ended));
+    assert!(started.elapsed() > Duration::from_secs(10));
+}
+
+#[test]
+fn a_run_ends_when_nothing_happens_in_it() {
+    let place = Place::new("idle");
+    if !require("python3") {
+        return;
+    }
+    let all = ["run", "-n", "--idle-timeout", "1s", "--", "sleep", "60"];
+    let ended = place.rcc(&all).output().unwrap();
+    assert_eq!(ended.status.code(), Some(124), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("nothing happened in the run for 1s"));
+    // Work is activity, whoever does it and however long it takes.
+    let work = "import os, time
+if os.fork() == 0:
+    os.setsid()
+    end = time.monotonic() + 4
+    while time.monotonic() < end: pass
+    os._exit(0)
+time.sleep(4)
+print('whole')";
+    let whole = place.python(&["--idle-timeout", "2s"], work);
+    assert_eq!(assert_success(&whole), "whole\n");
+}
+
+#[test]
+fn the_agent_does_not_see_its_group() {
+    let place = Place::new("hidden");
+    let flags: &[&str] = if place.can(&["--memory", "64MiB"]) {
+        &["--memory", "64MiB"]
+    } else {
+        &[]
+    };
+    let look = "import os
+print([line for line in open('/proc/self/cgroup') if line.rstrip().split(':', 2)[2] != '/'])
+print([line for line in open('/proc/self/mountinfo') if ' cgroup' in line.split(' - ')[1]])
+print(os.path.exists('/sys/fs/cgroup'))";
+    if !require("python3") {
+        return;
+    }
+    assert_eq!(
+        assert_success(&place.python(flags, look)),
+        "[]\n[]\nFalse\n"
+    );
+    // Outside the same look finds groups.
+    let outside = Command::new("python3").args(["-c", look]).output().unwrap();
+    assert_ne!(assert_success(&outside), "[]\n[]\nFalse\n");
+}
+
+#[test]
+fn a_group_holds_the_agent_and_nothing_of_rcc_and_is_removed_at_the_end() {
+    let place = Place::new("members");
+    if !require("python3") || !place.groups(&["--memory", "64MiB"]) {
+        return;
+    }
+    let state = place.0.join("home/.local/state/rcc/runs");
+    let wait = "import sys; print('here', flush=True); sys.stdin.readline()";
+    let all = [
+        "run", "-n", "--memory", "64MiB", "--", "python3", "-c", wait,
+    ];
+    let mut running = place
+        .rcc(&all)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(running.stdout.as_mut().unwrap()),
+        &mut line,
+    )
+    .unwrap();
+    assert_eq!(line, "here\n");
+    let run = std::fs::read_dir(state)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .file_name();
+    let run = run.to_string_lossy().into_owned();
+    let ours = |all: Vec<PathBuf>| -> Vec<PathBuf> {
+        let named = all.into_iter();
+        named
+            .filter(|path| path.to_string_lossy().contains(&run))
+            .collect()
+    };
+    let groups = ours(groups_left());
+    assert!(!groups.is_empty());
+    for group in &groups {
+        let members = std::fs::read_to_string(group.join("cgroup.procs")).unwrap();
+        let members: Vec<u32> = members.lines().map(|line| line.parse().unwrap()).collect();
+        assert_eq!(members.len(), 2, "{members:?} in {}", group.display());
+        assert!(!members.contains(&running.id()));
+    }
+    drop(running.stdin.take());
+    assert!(running.wait().unwrap().success());
+    // systemd removes a scope a moment later.
+    let end = Instant::now() + Duration::from_secs(20);
+    while !ours(groups_left()).is_empty() {
+        assert!(Instant::now() < end, "{:?}", ours(groups_left()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_ordinary_user_has_the_same_limits_or_is_refused() {
+    if is_second_run() {
+        return;
+    }
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_rcc"));
+    run_again_as_ordinary_user(&[&program]);
+}
