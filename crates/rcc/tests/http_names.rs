@@ -201,12 +201,15 @@ fn curl_reaches_no_other_host_of_an_allowed_address() {
                 name: "http2",
                 script: curl!("--http2-prior-knowledge http://allowed.example/"),
                 code: "http_upgrade",
-                control: plain,
+                // Offered only, it goes on without.
+                control: "curl -fsS --http2 http://allowed.example/",
                 arrives: false,
             },
             Trick {
-                name: "h2c",
-                script: curl!("--http2 http://allowed.example/"),
+                name: "upgrade",
+                script: curl!(
+                    "-H 'Connection: Upgrade' -H 'Upgrade: h2c, TLS/1.2' http://allowed.example/"
+                ),
                 code: "http_upgrade",
                 control: plain,
                 arrives: false,

@@ -522,6 +522,9 @@ fn a_java_client_is_under_the_same_rules() {
             "http://203.0.113.20/",
             "http://[2001:db8::20]/",
             "http://allowed.example:7/",
+            "offering http://203.0.113.20/",
+            // What is offered is left out, and the client goes on without.
+            "offering http://allowed.example/offered",
         ])
         .output();
     let text = output.assert_success().stdout_text();
@@ -538,15 +541,18 @@ fn a_java_client_is_under_the_same_rules() {
         "403 rcc refused",
         "403 rcc refused",
         "403 rcc refused",
+        "403 HTTP_1_1 rcc refused",
+        "200 HTTP_1_1 {",
     ];
+    assert_eq!(lines.len(), starts.len(), "{output}");
     for ((_, line), start) in lines.iter().zip(starts) {
         assert!(
             line.starts_with(start),
             "`{line}` should begin with `{start}`\n{output}"
         );
     }
-    // The first request loads classes.
-    assert_soon(lines[1..].iter().map(|(time, _)| *time), &output);
+    // The first request of each client loads classes.
+    assert_soon(lines[1..5].iter().map(|(time, _)| *time), &output);
     let refused: Vec<String> = place
         .briefs()
         .into_iter()
@@ -557,7 +563,8 @@ fn a_java_client_is_under_the_same_rules() {
         [
             "refuse 203.0.113.20 port=80 deny no_rule",
             "refuse 2001:db8::20 port=80 deny no_rule",
-            "refuse allowed.example port=7 deny port_not_allowed"
+            "refuse allowed.example port=7 deny port_not_allowed",
+            "refuse 203.0.113.20 port=80 deny no_rule"
         ]
     );
     assert!(

@@ -2,6 +2,8 @@
 //!
 //! Must not take two spellings for one thing: what a lenient server could read differently is a fault.
 
+use std::ops::Range;
+
 use super::authority::{self, Authority};
 use super::recognise::is_token;
 use super::{Fault, HEAD_LIMIT};
@@ -17,6 +19,9 @@ pub(crate) struct Head {
     pub(crate) is_head: bool,
     /// A WebSocket is asked for (RFC 6455 section 4.1).
     pub(crate) upgrade: bool,
+    /// Lines, in order, that must not go on: the offer to continue in HTTP/2 (RFC 7540 section 3.2). Whoever is asked may
+    /// ignore it (RFC 9110 section 7.8), so may whoever is in between, and the client goes on in HTTP/1.1.
+    pub(crate) leave_out: Vec<Range<usize>>,
 }
 
 /// Where a body ends.
@@ -39,8 +44,11 @@ pub(crate) fn parse(head: &[u8]) -> Result<Head, Fault> {
     });
     let line = RequestLine::parse(lines.next().unwrap_or_default())?;
     let mut fields = Fields::default();
+    let mut start = head.iter().position(|&byte| byte == b'\n').unwrap_or(0) + 1;
     for field in lines.take_while(|line| !line.is_empty()) {
-        fields.add(field)?;
+        let end = start + field.len() + 2;
+        fields.add(field, start..end)?;
+        start = end;
     }
     let body = fields.body(&line)?;
     let upgrade = fields.upgrade(&line)?;
@@ -50,6 +58,10 @@ pub(crate) fn parse(head: &[u8]) -> Result<Head, Fault> {
         body,
         is_head: line.method == b"HEAD",
         upgrade,
+        leave_out: match fields.upgrade {
+            Some(Upgrade::Http2) => fields.http2_offer,
+            _ => Vec::new(),
+        },
     })
 }
 
@@ -145,8 +157,21 @@ struct Fields {
     host: Option<Result<Authority, Fault>>,
     length: Option<u64>,
     is_chunked: bool,
-    upgrade: Option<bool>,
+    upgrade: Option<Upgrade>,
+    /// The lines of an offer of HTTP/2, if it is one.
+    http2_offer: Vec<Range<usize>>,
 }
+
+/// What a request asks to go on in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upgrade {
+    WebSocket,
+    Http2,
+    Other,
+}
+
+/// The field that comes with an offer of HTTP/2 (RFC 7540 section 3.2.1).
+const HTTP2_SETTINGS: &[u8] = b"http2-settings";
 
 const BODY_TWICE: Fault =
     Fault::Smuggling("the HTTP request says more than once how long its body is");
@@ -154,10 +179,16 @@ const BODY_GARBLED: Fault =
     Fault::Smuggling("the HTTP request garbles the length or coding of its body");
 
 impl Fields {
-    fn add(&mut self, line: &[u8]) -> Result<(), Fault> {
+    /// `place` is where the line lies in the head, with its end.
+    fn add(&mut self, line: &[u8], place: Range<usize>) -> Result<(), Fault> {
         let (name, value) = split_field(line)?;
         match Known::of(name) {
-            None => Ok(()),
+            None => {
+                if name.eq_ignore_ascii_case(HTTP2_SETTINGS) {
+                    self.http2_offer.push(place);
+                }
+                Ok(())
+            }
             // Behind CGI and its like an underscore is a hyphen.
             Some(_) if name.contains(&b'_') => Err(BODY_GARBLED),
             Some(Known::Host) if self.host.is_some() => {
@@ -202,11 +233,20 @@ impl Fields {
                         "the HTTP request asks to drop a field that says where it goes or ends",
                     ));
                 }
+                let of_offer = [b"upgrade", HTTP2_SETTINGS];
+                let mut options = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+                if options.all(|option| of_offer.iter().any(|of| option.eq_ignore_ascii_case(of))) {
+                    self.http2_offer.push(place);
+                }
                 Ok(())
             }
             Some(Known::Upgrade) => {
-                let is_websocket = value.eq_ignore_ascii_case(b"websocket");
-                self.upgrade = Some(is_websocket && self.upgrade.is_none());
+                self.upgrade = Some(match self.upgrade {
+                    None if value.eq_ignore_ascii_case(b"websocket") => Upgrade::WebSocket,
+                    None if value.eq_ignore_ascii_case(b"h2c") => Upgrade::Http2,
+                    _ => Upgrade::Other,
+                });
+                self.http2_offer.push(place);
                 Ok(())
             }
         }
@@ -234,9 +274,9 @@ impl Fields {
 
     fn upgrade(&self, line: &RequestLine<'_>) -> Result<bool, Fault> {
         match self.upgrade {
-            None => Ok(false),
-            Some(true) if line.method == b"GET" && !line.is_old => Ok(true),
-            Some(_) => Err(Fault::Upgrade(
+            None | Some(Upgrade::Http2) => Ok(false),
+            Some(Upgrade::WebSocket) if line.method == b"GET" && !line.is_old => Ok(true),
+            Some(Upgrade::WebSocket | Upgrade::Other) => Err(Fault::Upgrade(
                 "the HTTP request asks for another protocol (Upgrade), which cannot be checked",
             )),
         }

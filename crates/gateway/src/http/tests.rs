@@ -56,7 +56,11 @@ fn feed<'a>(portions: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
                 Ok(Step::Unseen(count)) => unseen = count,
                 Ok(Step::Head(count, head)) => {
                     outcome.hosts.push(describe(&head));
-                    outcome.passed.extend(held.drain(..count));
+                    let mut passed: Vec<u8> = held.drain(..count).collect();
+                    for part in head.leave_out.iter().rev() {
+                        passed.drain(part.clone());
+                    }
+                    outcome.passed.append(&mut passed);
                 }
                 Err(fault) => {
                     outcome.ending = Ending::Fault(fault.code());

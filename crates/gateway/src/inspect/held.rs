@@ -2,6 +2,8 @@
 //!
 //! Must not grow beyond what the callers bound: nothing is read before what is there was judged.
 
+use std::ops::Range;
+
 use tokio::time::{Instant, timeout_at};
 
 use super::Way;
@@ -81,6 +83,19 @@ impl Held {
 
     pub(super) async fn release_all(&mut self, way: &Way<'_>) -> Result<(), Cut> {
         self.release(way, self.bytes.len()).await
+    }
+
+    /// Takes parts, which are in order, out of the first bytes; tells how many of those are left. What has gone on already
+    /// cannot be taken back: that is at most the beginning of the first line.
+    pub(super) fn leave_out(&mut self, first: usize, parts: &[Range<usize>]) -> usize {
+        let mut left = first;
+        for part in parts.iter().rev() {
+            if part.start >= self.sent && part.end <= self.bytes.len() {
+                self.bytes.drain(part.clone());
+                left -= part.len();
+            }
+        }
+        left
     }
 
     /// Takes the first bytes away and returns those of them that have not gone on.

@@ -87,7 +87,8 @@ impl Exchange<'_> {
                         .watch
                         .responses(|responses| responses.expect(asked));
                     self.heads += 1;
-                    self.passed += count;
+                    self.release().await?;
+                    self.passed = self.held.leave_out(count, &head.leave_out);
                     if head.upgrade {
                         self.release().await?;
                         if self.way.watch.switched().await {

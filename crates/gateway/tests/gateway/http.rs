@@ -141,7 +141,7 @@ fn every_refusal_comes_at_once_and_reaches_no_server() {
         ("http_upgrade", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         (
             "http_upgrade",
-            "GET / HTTP/1.1\r\nHost: api.example.com\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: api.example.com\r\nConnection: Upgrade\r\nUpgrade: h2c, websocket\r\n\r\n",
         ),
         (
             "http_connect",
@@ -500,6 +500,38 @@ fn a_web_socket_is_one_only_when_the_server_says_so() {
     let answer = String::from_utf8(read_all(&mut client).unwrap()).unwrap();
     assert_eq!(code_of(&answer), "http_upgrade");
     assert_reset(&mut server);
+}
+
+/// A server that agrees to HTTP/2 although nobody offered it gets no HTTP/2.
+#[test]
+fn an_offer_of_http2_does_not_reach_the_server() {
+    let (world, heard) = world(allowed());
+    let offer =
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+    for port in [80, 8080] {
+        let mut client = world.connect_name("api.example.com", port);
+        for path in ["/one", "/two"] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: api.example.com\r\n{offer}\r\n");
+            client.write_all(request.as_bytes()).unwrap();
+            hears(&mut client, &answer_of(path));
+        }
+        client
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .unwrap();
+        let answer = String::from_utf8(read_all(&mut client).unwrap()).unwrap();
+        assert_eq!(code_of(&answer), "http_upgrade");
+    }
+    let heard = heard.text();
+    assert_eq!(
+        heard
+            .matches("GET /one HTTP/1.1\r\nHost: api.example.com\r\n\r\n")
+            .count(),
+        2,
+        "{heard}"
+    );
+    for word in ["h2c", "HTTP2", "Upgrade", "PRI"] {
+        assert!(!heard.contains(word), "{heard}");
+    }
 }
 
 #[test]

@@ -203,9 +203,9 @@ fn heads() -> Vec<Case> {
             "http_upgrade",
         ),
         request(
-            "upgrade to HTTP/2",
+            "upgrade to HTTP/2 or another",
             &format!(
-                "{get}Host: allowed.example\\r\\nConnection: Upgrade, HTTP2-Settings\\r\\nUpgrade: h2c\\r\\nHTTP2-Settings: AAMAAABkAAQAAP__\\r\\n\\r\\n"
+                "{get}Host: allowed.example\\r\\nConnection: Upgrade, HTTP2-Settings\\r\\nUpgrade: h2c, websocket\\r\\nHTTP2-Settings: AAMAAABkAAQAAP__\\r\\n\\r\\n"
             ),
             "http_upgrade",
         ),

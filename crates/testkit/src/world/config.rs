@@ -55,6 +55,7 @@ pub struct WorldConfig {
     binds: Vec<(PathBuf, PathBuf)>,
     real_run: bool,
     without_ipv6: bool,
+    without_ipv4: bool,
     resolv_conf: Option<String>,
     host_sockets: bool,
     without_wiretap: bool,
@@ -75,6 +76,8 @@ pub struct Setup {
     pub real_run: bool,
     /// Make a host without IPv6?
     pub without_ipv6: bool,
+    /// Make a host without IPv4, loopback excepted?
+    pub without_ipv4: bool,
     /// Listen on the sockets of [`super::addresses::HOST_SOCKETS`]?
     pub host_sockets: bool,
     /// Record no packets?
@@ -107,6 +110,13 @@ impl WorldConfig {
     #[must_use]
     pub fn without_ipv6(mut self) -> Self {
         self.without_ipv6 = true;
+        self
+    }
+
+    /// Gives the host no IPv4 address but those of loopback, and no IPv4 route.
+    #[must_use]
+    pub fn without_ipv4(mut self) -> Self {
+        self.without_ipv4 = true;
         self
     }
 
@@ -162,6 +172,7 @@ impl WorldConfig {
             binds: self.binds.clone(),
             real_run: self.real_run,
             without_ipv6: self.without_ipv6,
+            without_ipv4: self.without_ipv4,
             host_sockets: self.host_sockets,
             without_wiretap: self.without_wiretap,
         };

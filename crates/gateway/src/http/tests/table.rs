@@ -264,12 +264,9 @@ fn what_is_refused() {
         (line("CONNECT /x HTTP/1.1"), "http_connect"),
         // Another protocol.
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), upgrade),
-        (
-            with_own(
-                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
-            ),
-            upgrade,
-        ),
+        (with_own("Upgrade: h2c, TLS/1.2\r\n"), upgrade),
+        (with_own("Upgrade: h2c\r\nUpgrade: websocket\r\n"), upgrade),
+        (with_own("Upgrade: h2c\r\nUpgrade: h2c\r\n"), upgrade),
         (with_own("Upgrade: TLS/1.2\r\n"), upgrade),
         (with_own("Upgrade: websocket, h2c\r\n"), upgrade),
         (with_own("Upgrade: websocket\r\nUpgrade: h2c\r\n"), upgrade),
@@ -389,4 +386,53 @@ fn what_is_refused() {
         let heads = outcome.hosts.len();
         assert!(heads > 0 || outcome.passed.is_empty(), "{shown}");
     }
+}
+
+#[test]
+fn an_offer_of_http2_is_left_out() {
+    let own = "Host: a.example.com\r\n";
+    let offer = "HTTP2-Settings: AAMAAABk\r\n";
+    let cases = [
+        (
+            format!("Connection: Upgrade, HTTP2-Settings\r\n{own}{offer}Upgrade: h2c\r\n"),
+            own.to_owned(),
+        ),
+        (
+            format!("upgrade:H2C\r\nconnection:UPGRADE\r\n{own}"),
+            own.to_owned(),
+        ),
+        // Other options of the connection stay, and so does a field that belongs to no offer.
+        (
+            format!("{own}Connection: close, Upgrade\r\nUpgrade: h2c\r\nX: y\r\n"),
+            format!("{own}Connection: close, Upgrade\r\nX: y\r\n"),
+        ),
+        (format!("{own}{offer}"), format!("{own}{offer}")),
+        (
+            format!("{own}Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+            format!("{own}Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+        ),
+    ];
+    for (fields, left) in cases {
+        let outcome = every_way(&get(&fields));
+        assert_eq!(outcome.ending, Ending::Whole, "{fields}");
+        let passed = String::from_utf8(outcome.passed).unwrap();
+        assert_eq!(passed.as_bytes(), get(&left), "{fields}");
+    }
+    // With a body, in an old version, and as a later request: the rest is as it was.
+    let stream = [
+        post(
+            "Content-Length: 2\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n",
+            "ab",
+        ),
+        with("GET / HTTP/1.0", &format!("{own}Upgrade: h2c\r\n")),
+    ]
+    .concat();
+    let outcome = every_way(&stream);
+    assert_eq!(outcome.ending, Ending::Whole);
+    let left = [
+        post("Content-Length: 2\r\n", "ab"),
+        with("GET / HTTP/1.0", own),
+    ]
+    .concat();
+    assert_eq!(String::from_utf8(outcome.passed).unwrap().as_bytes(), left);
 }

@@ -46,7 +46,7 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     )?;
     expect_line(&mut inet_out, "namespace")?;
     // 4
-    network::make_link(inet_child.id(), setup.without_ipv6)?;
+    network::make_link(inet_child.id(), &setup)?;
     // 5
     inet_child
         .stdin

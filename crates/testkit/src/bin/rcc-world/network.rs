@@ -5,7 +5,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use rcc_testkit::world::addresses;
+use rcc_testkit::world::{Setup, addresses};
 
 use crate::Failure;
 
@@ -17,7 +17,7 @@ pub(crate) const INET_LINK: &str = "wan0";
 pub(crate) const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0x77, 1];
 
 /// Joins the host namespace (ours) to the one of process `inet`, and gives the host its addresses.
-pub(crate) fn make_link(inet: u32, without_ipv6: bool) -> Result<(), Failure> {
+pub(crate) fn make_link(inet: u32, setup: &Setup) -> Result<(), Failure> {
     use addresses::{HOST_LAN_V4, HOST_LAN_V6, HOST_V4, HOST_V6, ROUTER_V4};
     let mut lines = vec![
         "link set lo up".to_owned(),
@@ -27,11 +27,15 @@ pub(crate) fn make_link(inet: u32, without_ipv6: bool) -> Result<(), Failure> {
         // No address by autoconfiguration: all are given below, and none needs duplicate detection.
         format!("link set {HOST_LINK} addrgenmode none"),
         format!("link set {HOST_LINK} up"),
-        format!("address add {HOST_V4}/24 dev {HOST_LINK}"),
-        format!("address add {HOST_LAN_V4}/24 dev {HOST_LINK}"),
-        format!("route add default via {ROUTER_V4} dev {HOST_LINK} src {HOST_V4}"),
     ];
-    if without_ipv6 {
+    if !setup.without_ipv4 {
+        lines.extend([
+            format!("address add {HOST_V4}/24 dev {HOST_LINK}"),
+            format!("address add {HOST_LAN_V4}/24 dev {HOST_LINK}"),
+            format!("route add default via {ROUTER_V4} dev {HOST_LINK} src {HOST_V4}"),
+        ]);
+    }
+    if setup.without_ipv6 {
         std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
     } else {
         lines.extend([
