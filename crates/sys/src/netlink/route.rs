@@ -16,6 +16,9 @@ use super::constants::{
     RTM_SETLINK, RTN_LOCAL, RTN_UNICAST, RTPROT_BOOT, VETH_INFO_PEER,
 };
 
+/// Link-local addresses of IPv6 (RFC 4291 section 2.4).
+const LINK_LOCAL: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+
 /// An Ethernet address.
 pub(super) type MacAddress = [u8; 6];
 
@@ -161,6 +164,24 @@ impl Batch {
         };
         self.route(step, of_family, 0, RT_SCOPE_HOST, RTN_LOCAL);
         self.number(RTA_OIF, LOOPBACK_INDEX);
+    }
+
+    /// Makes every link-local IPv6 address an address of this namespace, seen from this interface.
+    ///
+    /// The default route of [`Self::add_local_default_route`] is one of the loopback interface, and for link-local addresses only
+    /// routes of the very interface count (`rt6_need_strict` in `net/ipv6/route.c`). Without this one a connection to such an
+    /// address would fail only after a second, at its first retransmission (seen).
+    pub(super) fn add_link_local_route(&mut self, index: u32) {
+        let step = Step {
+            call: "RTM_NEWROUTE",
+            on: "IPv6",
+            action: "deliver link-local addresses locally",
+        };
+        let (network, bits) = LINK_LOCAL;
+        let network = IpAddr::V6(network);
+        self.route(step, network, bits, RT_SCOPE_UNIVERSE, RTN_LOCAL);
+        self.address(RTA_DST, network);
+        self.number(RTA_OIF, index);
     }
 
     /// Makes an IPv6 address of the interface reachable at once.

@@ -250,6 +250,9 @@ fn router_batch(config: &RouterConfig<'_>) -> Result<FinishedBatch, NetlinkError
         batch.add_local_default_route(agent);
         batch.add_neighbour(ROUTER_INDEX, agent, AGENT_MAC);
     }
+    if addresses.v6.is_some() {
+        batch.add_link_local_route(ROUTER_INDEX);
+    }
     Ok(batch.finish())
 }
 
