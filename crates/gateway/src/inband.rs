@@ -1,8 +1,8 @@
 //! Tells a client on its own connection why it was refused: HTTP 403 or 502, a TLS alert, or a reset.
 //!
 //! The kernel has accepted the connection before the gateway could judge it, so the refusal is the first thing a client hears. It
-//! comes at once: a client that says nothing is reset after a short wait. Must not forward a byte, and must not read more of
-//! what the client says than it takes to know how to answer.
+//! comes at once: a client that says nothing is told after a short wait in the words of the port, or reset. Must not forward a
+//! byte, and must not read more of what the client says than it takes to know how to answer.
 
 use std::time::Duration;
 
@@ -42,10 +42,12 @@ pub(crate) async fn refuse(
         _ => WAIT_OTHER,
     };
     let deadline = Instant::now() + wait;
-    let answer = match first_opening(&stream, early, deadline).await {
-        Opening::Http => http_answer(destination, refusal),
-        Opening::Tls => tls_alert(refusal.kind),
-        Opening::Other | Opening::Undecided => {
+    let answer = match (first_opening(&stream, early, deadline).await, port) {
+        (First::Said(Opening::Http), _) => http_answer(destination, refusal),
+        (First::Said(Opening::Tls), _) => tls_alert(refusal.kind),
+        (First::Nothing, 80) => return leave(stream, &http_answer(destination, refusal)),
+        (First::Nothing, 443) => return leave(stream, &tls_alert(refusal.kind)),
+        (First::Said(Opening::Other | Opening::Undecided) | First::Nothing, _) => {
             reset(stream);
             return;
         }
@@ -66,6 +68,14 @@ async fn say(stream: TcpStream, answer: &[u8]) {
     }
 }
 
+/// Leaves an answer to what has not been asked yet, as servers do when they end an idle connection (RFC 9110 section 15.5.9). A client
+/// that is slow to speak finds it in front of the end: what it has received stays readable when its own words are reset.
+fn leave(stream: TcpStream, answer: &[u8]) {
+    if !matches!(stream.try_write(answer), Ok(count) if count == answer.len()) {
+        reset(stream);
+    }
+}
+
 /// Closes a connection with a reset.
 pub(crate) fn reset(stream: TcpStream) {
     // Fails only on a socket that is closed already.
@@ -73,22 +83,32 @@ pub(crate) fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-async fn first_opening(stream: &TcpStream, early: Vec<u8>, deadline: Instant) -> Opening {
+/// What a client says first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Said(Opening),
+    /// It is there and says nothing yet.
+    Nothing,
+}
+
+async fn first_opening(stream: &TcpStream, early: Vec<u8>, deadline: Instant) -> First {
     let mut bytes = early;
     let mut buffer = [0; 64];
     loop {
         let opening = opening(&bytes);
         if opening != Opening::Undecided {
-            return opening;
+            return First::Said(opening);
         }
-        if !matches!(timeout_at(deadline, stream.readable()).await, Ok(Ok(()))) {
-            return Opening::Undecided;
+        match timeout_at(deadline, stream.readable()).await {
+            Ok(Ok(())) => {}
+            Err(_) if bytes.is_empty() => return First::Nothing,
+            Ok(Err(_)) | Err(_) => return First::Said(opening),
         }
         match stream.try_read(&mut buffer) {
-            Ok(0) => return Opening::Undecided,
+            Ok(0) => return First::Said(opening),
             Ok(count) => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return Opening::Undecided,
+            Err(_) => return First::Said(opening),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rcc_spec::NetworkMode;
 
-use crate::world::{Setup, World, assert_reset, read_all};
+use crate::world::{Setup, World, assert_refused, assert_reset, read_all};
 
 /// Answers every connection with its greeting.
 fn greet(greeting: &'static [u8]) -> impl Fn(TcpStream) + Send + Sync {
@@ -114,7 +114,7 @@ fn literal_addresses_follow_their_own_rules() {
         "[::1]:80",
         "169.254.169.254:80",
     ] {
-        assert_reset(&mut world.connect(denied));
+        assert_refused(&mut world.connect(denied));
     }
     assert_eq!(world.dialled().len(), 4);
 }
@@ -128,7 +128,7 @@ fn a_synthetic_address_without_a_name_is_refused() {
         "[fd72:6363:0:1::4d]:443",
         "198.18.0.1:22",
     ] {
-        assert_reset(&mut world.connect(address));
+        assert_refused(&mut world.connect(address));
     }
     let (_, log) = world.finish();
     let reasons: Vec<_> = log
@@ -231,8 +231,8 @@ fn an_own_address_that_came_up_after_the_start_is_refused() {
     world.names.host("vpn.example.com", &["203.0.113.7"]);
     world.serve("203.0.113.7:443", greet(b"leak"));
     world.own("203.0.113.7");
-    assert_reset(&mut world.connect_name("vpn.example.com", 443));
-    assert_reset(&mut world.connect("203.0.113.7:443"));
+    assert_refused(&mut world.connect_name("vpn.example.com", 443));
+    assert_refused(&mut world.connect("203.0.113.7:443"));
     assert_eq!(world.dialled(), []);
 }
 
@@ -266,9 +266,11 @@ fn rebinding_after_the_first_connection_is_refused() {
     let deadline = Instant::now() + Duration::from_secs(15);
     loop {
         let mut stream = world.connect(&destination);
-        match read_all(&mut stream) {
-            Ok(bytes) => assert_eq!(bytes, b"hello"),
-            Err(_) => break,
+        let said = read_all(&mut stream).unwrap();
+        if said != b"hello" {
+            // The alert of a refusal.
+            assert_eq!(said, [21, 3, 3, 0, 2, 2, 49]);
+            break;
         }
         assert!(Instant::now() < deadline, "the new address was never seen");
         std::thread::sleep(Duration::from_millis(200));

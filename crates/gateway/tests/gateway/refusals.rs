@@ -87,8 +87,8 @@ fn everything_else_is_reset() {
         ("198.51.100.1:80", b"\0\0\0\0"),
         ("198.51.100.1:443", b"not tls"),
         ("198.51.100.1:5432", b"\0\0\0\x08\x04\xd2\x16\x2f"),
-        ("198.51.100.1:80", b""),
-        ("198.51.100.1:443", b""),
+        ("198.51.100.1:443", b"\x16"),
+        ("198.51.100.1:80", b"GE"),
         ("198.51.100.1:25", b""),
     ] {
         let started = Instant::now();
@@ -101,6 +101,40 @@ fn everything_else_is_reset() {
             "{destination} {:?}",
             started.elapsed()
         );
+    }
+}
+
+/// A client that is slow to speak: it has the answer before it speaks, and still has it after its words were reset.
+#[test]
+fn who_says_nothing_is_told_in_the_words_of_the_port() {
+    let world = Setup::allow(&["api.example.com"]).start();
+    for (destination, said) in [
+        ("198.51.100.1:80", "HTTP/1.1 403 Forbidden"),
+        ("198.51.100.1:443", "\x15\x03\x03\0\x02\x02\x31"),
+    ] {
+        let started = Instant::now();
+        let mut quiet = world.connect(destination);
+        let mut slow = world.connect(destination);
+        let answer = read_all(&mut quiet).unwrap();
+        assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+        assert!(
+            answer.starts_with(said.as_bytes()),
+            "{}",
+            answer.escape_ascii()
+        );
+        // It waits for the end, and then speaks: what it sends is reset, what it was told is there.
+        let mut one = [0];
+        while slow.peek(&mut one).unwrap() == 0 {
+            std::thread::yield_now();
+        }
+        slow.write_all(b"\x16\x03\x01\x00\x05hello").unwrap();
+        while slow.write(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut told = Vec::new();
+        // The reset is behind it.
+        let _ = slow.read_to_end(&mut told);
+        assert_eq!(told, answer, "{}", told.escape_ascii());
     }
 }
 

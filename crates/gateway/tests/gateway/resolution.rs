@@ -146,7 +146,7 @@ fn the_hosts_file_comes_first_and_is_checked_like_everything_else() {
     });
     let mut stream = world.connect_name("pinned.example.com", 443);
     assert_eq!(crate::world::read_all(&mut stream).unwrap(), b"hello");
-    crate::world::assert_reset(&mut world.connect_name("local.example.com", 443));
+    crate::world::assert_refused(&mut world.connect_name("local.example.com", 443));
     // An entry written while the gateway runs.
     std::fs::write(&hosts, "203.0.113.7 later.example.com\n").unwrap();
     assert_eq!(world.ask("later.example.com", "A").response_code(), 0);

@@ -614,6 +614,19 @@ pub(crate) fn read_all(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Expects that a connection on which nothing was said is refused: by a reset, or in the words of its port.
+pub(crate) fn assert_refused(stream: &mut TcpStream) {
+    match read_all(stream) {
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}"),
+        Ok(said) => {
+            let is_alert = matches!(said.as_slice(), [21, 3, 3, 0, 2, 2, 49 | 80]);
+            let starts = [b"HTTP/1.1 403 ", b"HTTP/1.1 502 "];
+            let is_http = starts.iter().any(|start| said.starts_with(*start));
+            assert!(is_alert || is_http, "{}", said.escape_ascii());
+        }
+    }
+}
+
 /// Expects that the connection is reset, not closed.
 pub(crate) fn assert_reset(stream: &mut TcpStream) {
     let error = read_all(stream).expect_err("the connection is reset");
