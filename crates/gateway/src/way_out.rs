@@ -55,7 +55,9 @@ pub(crate) async fn open(
         return Ok(Opened { dialled, reached });
     }
     let passed = checked_addresses(shared, destination, || live.verdict()).await?;
-    let dialled = connect(shared, &dial::order(passed.clone())).await?;
+    let dialled = connect(shared, &dial::order(passed.clone()))
+        .await
+        .map_err(|unopened| no_route(&passed).map_or(unopened, Unopened::from))?;
     let is_own = passed.contains(&(dialled.address, Route::Own));
     let reached = vec![(dialled.address.ip(), is_own)];
     Ok(Opened { dialled, reached })
@@ -108,6 +110,30 @@ async fn for_proxy(
         }
     }
     Ok(Some(reached))
+}
+
+/// The better explanation where the host has no route to any of the addresses, as on a host with one family only: the kernel's own
+/// differs with what else the host has.
+fn no_route(addresses: &[(SocketAddr, Route)]) -> Option<Refusal> {
+    if addresses
+        .iter()
+        .any(|(_, route)| *route != Route::Unreachable)
+    {
+        return None;
+    }
+    let has = |is_v4: bool| {
+        addresses
+            .iter()
+            .any(|(address, _)| address.is_ipv4() == is_v4)
+    };
+    let whose = match (has(true), has(false)) {
+        (true, false) => "IPv4 address",
+        (false, true) => "IPv6 address",
+        (true, true) | (false, false) => "addresses",
+    };
+    let sentence =
+        format!("the connection could not be made: this host has no route to its {whose}");
+    Some(Refusal::failed("connect_failed", sentence))
 }
 
 /// Connects to the first of these addresses that answers.

@@ -235,3 +235,45 @@ served("allowed.example")
     assert_served(&told, 4);
     assert_logged(&place, "ask_limit");
 }
+
+/// The first datagrams of a flow wait for an answer as connections do, and are bounded as questions and as flows.
+#[test]
+fn flows_that_wait_for_an_answer() {
+    if !require("python3") {
+        return;
+    }
+    let Some(world) = World::start_or_skip() else {
+        return;
+    };
+    let place = Place::new(&world, "waiting");
+    let told = flood(
+        &place,
+        &["--ask", "--allow", "allowed.example"],
+        r#"
+held = []
+for number in range(20_000):
+    # A port of its own each, so a flow of its own; every other one to a host of its own, so a question of its own, too.
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.setblocking(False)
+    target = ("198.51.100.20", 7)
+    if number % 2:
+        target = (f"203.0.113.{80 + number % 100}", 4000 + number // 100)
+    try:
+        for _ in range(3):
+            one.sendto(b"x" * 1400, target)
+    except OSError:
+        # It was told already.
+        pass
+    held.append(one)
+    if len(held) > 4000:
+        held.pop(0).close()
+    if number % 5000 == 0:
+        served("allowed.example")
+served("allowed.example")
+"#,
+    );
+    assert_served(&told, 5);
+    assert_logged(&place, "ask_limit");
+    let seen = world.seen_by("udp 198.51.100.20:7");
+    assert_eq!(seen.connections, 0, "{seen:?}");
+}

@@ -160,8 +160,12 @@ pub(crate) enum IcmpError {
     Prohibited,
     /// The destination's host says that nobody has this port.
     PortUnreachable,
-    /// There is no way to the destination.
+    /// The network says that there is no way to the destination now. Kernels keep this from programs, because it may pass
+    /// (RFC 1122 section 3.2.2.1).
     HostUnreachable,
+    /// The host could not even begin: it has no way to such an address, or knows none. Programs hear of it at once, as they
+    /// would outside at connect(2).
+    NoWay,
     /// It is too long for the path, which takes packets of this many bytes over the agent's protocol.
     TooBig(u32),
 }
@@ -186,6 +190,8 @@ pub(crate) fn icmp(
                 IcmpError::Prohibited => (13, 0),
                 IcmpError::PortUnreachable => (3, 0),
                 IcmpError::HostUnreachable => (1, 0),
+                // "Destination network unknown": `ENETUNREACH` (`icmp_err_convert` in net/ipv4/icmp.c).
+                IcmpError::NoWay => (6, 0),
                 IcmpError::TooBig(mtu) => (4, u16::try_from(mtu).unwrap_or(u16::MAX)),
             };
             let total = V4_HEADER + usize::from(length);
@@ -212,6 +218,9 @@ pub(crate) fn icmp(
                 IcmpError::Prohibited => (1, 1, 0),
                 IcmpError::PortUnreachable => (1, 4, 0),
                 IcmpError::HostUnreachable => (1, 3, 0),
+                // "Reject route to destination" (RFC 4443 section 3.1): `EACCES`, as there is no other that is told but "port
+                // unreachable" (`tab_unreach` in net/ipv6/icmp.c).
+                IcmpError::NoWay => (1, 6, 0),
                 IcmpError::TooBig(mtu) => (2, 0, mtu),
             };
             let mut message = vec![kind, code, 0, 0];

@@ -346,7 +346,7 @@ fn give_up(relay: &Relay, flow: &Arc<Flow>, unopened: &Unopened) {
     relay.shared.refused(&flow.destination, *resolved, refusal);
     let error = match refusal.kind {
         Kind::Denied => IcmpError::Prohibited,
-        Kind::Failed => IcmpError::HostUnreachable,
+        Kind::Failed => IcmpError::NoWay,
     };
     let lengths: Vec<usize> = match &flow.state().way {
         Way::Opening(held) => held.payloads().map(<[u8]>::len).collect(),

@@ -88,6 +88,7 @@ fn errors_carry_the_offending_header_and_nothing_of_its_contents() {
         (IcmpError::Prohibited, [3, 13], [1, 1]),
         (IcmpError::PortUnreachable, [3, 3], [1, 4]),
         (IcmpError::HostUnreachable, [3, 1], [1, 3]),
+        (IcmpError::NoWay, [3, 6], [1, 6]),
         (IcmpError::TooBig(1400), [3, 4], [2, 0]),
     ];
     for (error, v4, v6) in errors {
