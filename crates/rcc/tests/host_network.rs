@@ -1,6 +1,10 @@
 //! The host's own network: one family only, a VPN that comes up and goes while a sandbox runs, and a host that stood still.
 //! With the real program; the world's host is changed with ip(8) and mount(8) as a VPN client changes a real one.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what is not as expected must fail the test"
+)]
 
 mod support;
 

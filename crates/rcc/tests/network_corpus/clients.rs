@@ -94,7 +94,9 @@ fn tls() -> Vec<Case> {
             ("tls_name_mismatch", RULE),
             &["openssl"],
         )
-        .touches(&SECURE),
+        .touches(&SECURE)
+        // It starts slowly.
+        .own_time(500.0),
         refused(
             "35: openssl, no name",
             client("-noservername"),
@@ -102,7 +104,9 @@ fn tls() -> Vec<Case> {
             ("tls_no_name", RULE),
             &["openssl"],
         )
-        .touches(&SECURE),
+        .touches(&SECURE)
+        // It starts slowly.
+        .own_time(500.0),
         allowed(
             "openssl, DTLS",
             "openssl s_client -dtls1_2 -4 -connect allowed.example:4433 </dev/null 2>&1",
