@@ -399,14 +399,24 @@ fn existing_state<'a>(path: &PathSpec, facts: &'a HostFacts) -> Option<(&'a Path
 fn protect_state(preset: &AgentPreset, facts: &HostFacts, mounts: &mut Vec<MountStep>) {
     for shared in &preset.share {
         let root = shared.path.relative();
+        let real_root = facts.resolved.get(Path::new(shared.path.as_str()));
         let parts = preset.state_protected.iter().filter_map(|part| {
             let below = Path::new(part.path.relative())
                 .strip_prefix(root)
                 .ok()
                 .filter(|below| !below.as_os_str().is_empty())?;
-            let (_, kind) = facts.resolved.get(Path::new(part.path.as_str()))?;
-            Some((below, kind))
+            let (real, kind) = facts.resolved.get(Path::new(part.path.as_str()))?;
+            // A link stays where it is, and what it leads to is as much the part as the link.
+            let behind = real_root.and_then(|(root, _)| real.strip_prefix(root).ok());
+            let behind = behind.filter(|behind| *behind != below && !behind.as_os_str().is_empty());
+            Some(
+                [Some(below), behind]
+                    .into_iter()
+                    .flatten()
+                    .map(move |path| (path, kind)),
+            )
         });
+        let parts = parts.flatten();
         protect(&facts.home.join(root), parts, mounts);
     }
 }

@@ -1,13 +1,17 @@
-//! What an agent with the user's real state (`share_state`) changed in files that are settings and state in one.
+//! What an agent with the user's real state (`share_state`) changed in files that are settings and state in one, and which of
+//! its protected parts, absent at the start, it made.
 //!
-//! Such a file has to be writable, and names servers and hooks that the agent outside starts. They are compared before and
-//! after. Must not change the file, and must not follow what it names.
+//! Such a file has to be writable, and names servers and hooks that the agent outside starts. What is absent cannot be
+//! covered without leaving a ghost file. Both are compared before and after. Must not change a file, and must not follow
+//! what it names.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use rcc_host::read_text;
-use rcc_plan::{HostFacts, escape};
+use rcc_host::{Mark, mark, read_text};
+use rcc_plan::{EntryKind, HostFacts, escape};
 use rcc_spec::{AgentPreset, Policy};
 use serde_json::Value;
 
@@ -29,9 +33,40 @@ const TELLING: [&str; 8] = [
     "enabledMcpjsonServers",
 ];
 
-/// The telling settings of each file: the place in the file and the value.
+/// How the shared state was before the run.
 #[derive(Debug, Default)]
-pub(crate) struct SharedState(BTreeMap<PathBuf, BTreeMap<String, Value>>);
+pub(crate) struct SharedState {
+    /// The telling settings of each file: the place in the file and the value.
+    settings: BTreeMap<PathBuf, BTreeMap<String, Value>>,
+    parts: Vec<Part>,
+}
+
+/// A part of the state that the agent outside runs or obeys.
+#[derive(Debug)]
+struct Part {
+    /// As the preset writes it.
+    shown: String,
+    /// The directory that is shared, without links.
+    root: PathBuf,
+    below: PathBuf,
+    before: Option<Mark>,
+}
+
+impl Part {
+    /// How it is now: the part itself, or a link on the way to it.
+    fn now(&self) -> Option<Mark> {
+        let root = File::open(&self.root).ok()?;
+        let mut at = PathBuf::new();
+        for component in self.below.components() {
+            at.push(component);
+            let is_link = |path: &Path| path.symlink_metadata().is_ok_and(|data| data.is_symlink());
+            if is_link(&self.root.join(&at)) {
+                break;
+            }
+        }
+        mark(root.as_fd(), &at)
+    }
+}
 
 impl SharedState {
     /// Reads the shared files.
@@ -41,12 +76,24 @@ impl SharedState {
         let files = paths
             .map(|state| facts.home.join(state.path.relative()))
             .filter(|path| path.extension().is_some_and(|ending| ending == "json"));
-        Self(files.map(|path| (path.clone(), settings(&path))).collect())
+        Self {
+            settings: files.map(|path| (path.clone(), settings(&path))).collect(),
+            parts: shared
+                .map(|preset| parts(preset, facts))
+                .unwrap_or_default(),
+        }
     }
 
     /// Tells what is new or different.
     pub(crate) fn tell(&self) {
-        for (path, before) in &self.0 {
+        let changed = self.parts.iter().filter(|part| part.now() != part.before);
+        for part in changed {
+            output::warn(&format!(
+                "{} was made or changed during the run; your agent outside runs or obeys it",
+                escape(&part.shown)
+            ));
+        }
+        for (path, before) in &self.settings {
             let now = settings(path);
             let changed = now
                 .iter()
@@ -61,6 +108,33 @@ impl SharedState {
             }
         }
     }
+}
+
+/// The protected parts of the directories that are shared.
+fn parts(preset: &AgentPreset, facts: &HostFacts) -> Vec<Part> {
+    let mut found = Vec::new();
+    for shared in &preset.share {
+        let Some((root, EntryKind::Directory)) =
+            facts.resolved.get(Path::new(shared.path.as_str()))
+        else {
+            continue;
+        };
+        for part in &preset.state_protected {
+            let below = Path::new(part.path.relative()).strip_prefix(shared.path.relative());
+            let Some(below) = below.ok().filter(|below| !below.as_os_str().is_empty()) else {
+                continue;
+            };
+            let mut part = Part {
+                shown: part.path.as_str().to_owned(),
+                root: root.clone(),
+                below: below.to_owned(),
+                before: None,
+            };
+            part.before = part.now();
+            found.push(part);
+        }
+    }
+    found
 }
 
 fn settings(path: &Path) -> BTreeMap<String, Value> {

@@ -211,3 +211,58 @@ fn servers_in_the_shared_state() {
     let told = "the agent changed projects./p.mcpServers in";
     assert!(output.stderr_text().contains(told), "{output}");
 }
+
+/// What the shared state lacks at the start cannot be covered there either: settings, hooks and links that appear are told.
+#[test]
+fn settings_and_hooks_that_were_absent_in_the_shared_state() {
+    let Some(scene) = Scene::new("config_shared_absent") else {
+        return;
+    };
+    scene.file("home/.claude/settings.json", ORIGINAL);
+    scene.file("home/.claude/history.jsonl", "");
+    let program = scene.file("home/.local/bin/claude", "#!/bin/sh\neval \"$1\"\n");
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    let path = format!("{}:/usr/bin:/bin", program.parent().unwrap().display());
+    let run = |script: &str| {
+        let command = scene.rcc(["-n", "--share-state", "claude", script]);
+        command.env("PATH", &path).output()
+    };
+    // The control: what is there is read-only, and state is nobody's business.
+    let output =
+        run("echo x >> ~/.claude/history.jsonl; echo evil > ~/.claude/settings.json; true");
+    output.assert_success();
+    assert_eq!(scene.text("home/.claude/history.jsonl"), "x\n");
+    assert_eq!(scene.text("home/.claude/settings.json"), ORIGINAL);
+    assert!(!output.stderr_text().contains("warning:"), "{output}");
+
+    scene.file("home/.claude/state/a", ORIGINAL);
+    let output = run(
+        "echo x > ~/.claude/settings.local.json; mkdir -p ~/.claude/hooks; echo x > ~/.claude/hooks/a; ln -s state ~/.claude/plugins",
+    );
+    let told = output.assert_success().stderr_text();
+    for part in ["settings.local.json", "hooks", "plugins"] {
+        let line = format!("~/.claude/{part} was made or changed during the run");
+        assert!(told.contains(&line), "{line:?}\n{output}");
+    }
+    assert!(!told.contains("~/.claude/settings.json "), "{output}");
+    // What lies there is protected in the next run, what a link leads to under both of its names.
+    let output = run(
+        "for f in hooks/a plugins/a state/a; do echo evil > ~/.claude/$f; done; rm ~/.claude/plugins; mv ~/.claude/state ~/.claude/x; true",
+    );
+    let told = output.assert_success().stderr_text();
+    assert!(!told.contains("warning:"), "{output}");
+    assert_eq!(scene.text("home/.claude/hooks/a"), "x\n");
+    assert_eq!(scene.text("home/.claude/state/a"), ORIGINAL);
+    assert_eq!(scene.text("home/.claude/plugins/a"), ORIGINAL);
+    // A link that leads out of the state is refused.
+    scene.file("home/dotfiles/a", ORIGINAL);
+    let link = scene.base.join("home/.claude/agents");
+    std::os::unix::fs::symlink("../dotfiles", link).unwrap();
+    let output = run("true");
+    output.assert_code(125);
+    assert!(
+        output.stderr_text().contains(".claude/agents leads out of"),
+        "{output}"
+    );
+}
