@@ -11,8 +11,10 @@ use serde::Serialize;
 
 mod isolation;
 mod kernel;
+mod modules;
 mod programs;
 mod resolver;
+mod state;
 mod system;
 mod trial;
 
@@ -110,7 +112,9 @@ pub fn examine(environment: &BTreeMap<OsString, OsString>) -> Vec<Finding> {
     findings.push(kernel::seccomp());
     findings.push(kernel::landlock());
     findings.push(kernel::cgroup());
+    findings.push(modules::finding());
     findings.push(resolver::finding());
+    findings.extend(state::findings(environment));
     findings.extend(programs::findings(environment, &system));
     findings
 }

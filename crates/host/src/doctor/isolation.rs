@@ -4,6 +4,7 @@
 
 use rustix::io::Errno;
 
+use super::modules::apparmor_profile;
 use super::system::{Container, System};
 use super::trial::{Failure, Step, Trial, describe};
 use super::{Check, Finding, Fix, Need, Status, setting};
@@ -183,24 +184,6 @@ fn no_capability(failure: &Failure, system: &System, settings: Settings) -> Opti
         return Some(inside(container));
     }
     (settings.apparmor_restricts == Some(1)).then(apparmor_profile)
-}
-
-/// Ubuntu's restriction: an own profile for rcc is narrower than switching it off for every program.
-fn apparmor_profile() -> Fix {
-    let program = std::env::current_exe().map_or_else(
-        |_| "/usr/bin/rcc".to_owned(),
-        |path| path.to_string_lossy().into_owned(),
-    );
-    let profile = format!(
-        "abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile rcc \"{program}\" flags=(unconfined) {{\\n  userns,\\n}}\\n"
-    );
-    Fix::new(
-        "AppArmor takes the capabilities in user namespaces away from programs without a profile; give rcc one",
-        [
-            format!("printf '{profile}' | sudo tee /etc/apparmor.d/rcc"),
-            "sudo apparmor_parser --replace /etc/apparmor.d/rcc".to_owned(),
-        ],
-    )
 }
 
 /// Container engines cover parts of `/proc`; the kernel then allows no uncovered one inside.
