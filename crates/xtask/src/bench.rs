@@ -5,6 +5,7 @@
 
 mod connections;
 mod datagrams;
+mod files;
 mod measure;
 mod memory;
 mod startup;
@@ -38,6 +39,10 @@ const BENCHES: &[Bench] = &[
     Bench {
         name: "memory",
         run: memory::run,
+    },
+    Bench {
+        name: "files",
+        run: files::run,
     },
     Bench {
         name: "tcp",

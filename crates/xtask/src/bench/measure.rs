@@ -19,7 +19,7 @@ impl<'a> Contestant<'a> {
 }
 
 /// The values of one contestant, sorted.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sample {
     pub(super) name: String,
     values: Vec<f64>,
