@@ -17,6 +17,7 @@ mod looks;
 mod meta;
 mod place;
 mod remove;
+mod snapshot;
 mod undo;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,10 @@ pub use layer::{Base, Layer};
 pub use looks::{AttributeChange, attribute_changes};
 pub use meta::{EntryType, Meta, Time};
 pub use remove::remove_tree;
+pub use snapshot::{
+    Closed, DirectChange, DirectChanges, Held, Request as SnapshotRequest, Taken, close,
+    direct_changes, held, remove as remove_snapshot, take,
+};
 pub use undo::{Undone, has_open, last, undo};
 
 /// A layer or project that cannot be read or changed.
@@ -76,6 +81,61 @@ pub enum CowError {
         #[source]
         source: serde_json::Error,
     },
+    /// Files that the caller cannot read, so that no snapshot can keep them.
+    #[error(
+        "cannot make a snapshot of {}: {}",
+        rcc_plan::escape(path),
+        listed(files)
+    )]
+    UnreadableFiles {
+        /// The project.
+        path: PathBuf,
+        /// The files, relative to it.
+        files: Vec<PathBuf>,
+    },
+    /// More would have to be copied than the policy lets a snapshot cost.
+    #[error(
+        "a snapshot would copy {files} files of {} MiB together, and files.snapshot_limit is {} MiB",
+        bytes >> 20,
+        limit_bytes >> 20
+    )]
+    SnapshotTooLarge {
+        /// How many.
+        files: usize,
+        /// What they take on the disk.
+        bytes: u64,
+        /// What the policy says.
+        limit_bytes: u64,
+    },
+    /// There is no room for it.
+    #[error(
+        "a snapshot needs {} MiB in {}, where {} MiB are free",
+        wanted_bytes >> 20,
+        rcc_plan::escape(path),
+        free_bytes >> 20
+    )]
+    NoRoom {
+        /// Where it would be.
+        path: PathBuf,
+        /// What it takes.
+        wanted_bytes: u64,
+        /// What is free.
+        free_bytes: u64,
+    },
+    /// The project has too many entries for a snapshot.
+    #[error(
+        "{} has more than {limit} entries, too many for a snapshot",
+        rcc_plan::escape(path)
+    )]
+    TooMany {
+        /// The project.
+        path: PathBuf,
+        /// Most that are kept.
+        limit: usize,
+    },
+    /// The user stopped it.
+    #[error("interrupted")]
+    Interrupted,
     /// The project is another directory than the one the run began with.
     #[error(
         "{} is no longer the directory that the run worked on",
@@ -85,6 +145,17 @@ pub enum CowError {
         /// The project.
         path: PathBuf,
     },
+}
+
+/// Most files that a message lists.
+const LISTED: usize = 10;
+
+fn listed(files: &[PathBuf]) -> String {
+    let mut names: Vec<String> = files.iter().take(LISTED).map(rcc_plan::escape).collect();
+    if files.len() > LISTED {
+        names.push(format!("and {} more", files.len() - LISTED));
+    }
+    format!("{} cannot be read", names.join(", "))
 }
 
 /// Names what failed on which path.

@@ -52,13 +52,13 @@ pub(crate) enum Command {
     Agent(AgentArgs),
     /// Show what a run would do, or why a connection is allowed or refused
     Plan(PlanArgs),
-    /// Show what copy-on-write runs changed
+    /// Show what copy-on-write runs, and direct runs with a snapshot, changed
     Diff(DiffArgs),
     /// Carry what a copy-on-write run changed over into the project
     Apply(ApplyArgs),
-    /// Take the last rcc apply back
+    /// Take the last rcc apply back, or what a direct run with --snapshot changed
     Undo(UndoArgs),
-    /// Throw away what a copy-on-write run changed
+    /// Throw away what a copy-on-write run changed, or the snapshot of a direct run
     Discard(DiscardArgs),
     /// List the runs that are under way
     Ps(PsArgs),
@@ -125,6 +125,9 @@ pub(crate) struct RunFlags {
     /// Keep the agent's changes to the project in a layer of their own, until rcc apply or rcc discard
     #[arg(long)]
     pub(crate) cow: bool,
+    /// Copy the project before the run, so that rcc undo can take back what the agent changes in it
+    #[arg(long)]
+    pub(crate) snapshot: bool,
     /// Like --cow, starting with the changes of an earlier run, which become this run's
     #[arg(long = "continue", value_name = "RUN")]
     pub(crate) resume: Option<String>,
@@ -569,6 +572,7 @@ impl RunFlags {
         self.hide.extend(later.hide);
         self.env.extend(later.env);
         self.cow |= later.cow;
+        self.snapshot |= later.snapshot;
         self.resume = later.resume.or(self.resume);
         self.project = later.project.or(self.project);
         self.share_state |= later.share_state;

@@ -2,6 +2,7 @@
 //! layer. Must not change a project.
 
 mod applied;
+pub(crate) mod direct;
 mod show;
 mod text;
 
@@ -19,7 +20,7 @@ use crate::error::{CliError, Kind};
 use crate::output;
 use crate::record::Record;
 
-pub(crate) use applied::{alone, applied};
+pub(crate) use applied::{Applied, alone, applied};
 pub(crate) use show::{Form, json, name_status, stat};
 pub(crate) use text::unified;
 
@@ -75,7 +76,7 @@ impl CowRun {
 }
 
 /// Keeps a run to this process.
-fn lock(id: &str, record: &Path) -> Result<OwnedFd, CliError> {
+pub(crate) fn lock(id: &str, record: &Path) -> Result<OwnedFd, CliError> {
     let live = || {
         let id = id.to_owned();
         CliError::new(Kind::User, ChoiceError::Live { id })
@@ -183,7 +184,7 @@ pub(crate) fn split(context: &Context, words: &[OsString]) -> (Option<String>, V
     let first = words.first().and_then(|word| word.to_str());
     let id = first.and_then(|word| {
         let runs = all(context);
-        if runs.iter().any(|run| run.id == word) {
+        if runs.iter().any(|run| run.id == word) || direct::is_id(context, word) {
             return Some(word.to_owned());
         }
         let id = named(context, &runs, word).filter(|id| runs.iter().any(|run| run.id == *id));
@@ -286,12 +287,22 @@ impl From<CowError> for CliError {
             CowError::NoAttributes { .. } => Some(
                 "let XDG_STATE_HOME name a directory on ext4, xfs, btrfs, or tmpfs of Linux 6.6 or newer",
             ),
-            CowError::MountInside { .. } => {
-                Some("unmount it, work on a copy of the project, or run without --cow")
-            }
+            CowError::MountInside { .. } => Some(
+                "unmount it, work on a copy of the project, or run without --cow and --snapshot",
+            ),
             CowError::OtherProject { .. } => {
                 Some("rcc diff --list tells which directory a run worked on")
             }
+            CowError::UnreadableFiles { .. } => Some(
+                "make them readable for yourself, or run with --cow, which copies nothing beforehand",
+            ),
+            CowError::SnapshotTooLarge { .. } => Some(
+                "raise snapshot_limit in [files], or run with --cow, which copies nothing beforehand",
+            ),
+            CowError::TooMany { .. } => Some("run with --cow, which copies nothing beforehand"),
+            CowError::NoRoom { .. } => Some(
+                "make room, let XDG_STATE_HOME name a directory on another file system, or run with --cow",
+            ),
             _ => None,
         };
         let error = Self::new(Kind::Host, error);

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rcc_host::cow::{CowError, Layer, remove_tree};
+use rcc_host::cow::{CowError, Layer, SnapshotRequest, Taken, held, remove_tree, take};
 use rcc_host::{DirectoryError, FileError, open_private, replace};
 use rcc_plan::SafeBytes;
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
@@ -231,6 +231,15 @@ impl Record {
         Layer::create(self.directory.as_fd(), &self.path, project)
     }
 
+    /// Takes the snapshot of a direct run.
+    pub(crate) fn take_snapshot(
+        &self,
+        project: &rcc_host::Project,
+        request: &SnapshotRequest<'_>,
+    ) -> Result<Taken, CowError> {
+        take(self.directory.as_fd(), &self.path, project, request)
+    }
+
     /// Writes `run.json`.
     fn write(&self) -> Result<(), RecordError> {
         let json =
@@ -254,6 +263,7 @@ impl Record {
     /// Ends the record of a run that failed: kept when something was logged, removed when nothing was.
     pub(crate) fn fail(self, exit_code: u8) -> Result<(), RecordError> {
         let logged = holds_changes(&self.path)
+            || !matches!(held(&self.path), Ok(None))
             || rustix::fs::statat(&self.directory, AUDIT, AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|status| status.st_size > 0);
         if logged {

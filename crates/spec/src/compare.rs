@@ -57,6 +57,18 @@ impl Policy {
         if new.mode.value > old.mode.value {
             wider.push(DIRECT.to_owned());
         }
+        let keeps_none = |files: &crate::FilesPolicy| {
+            files.mode.value == crate::FilesMode::Direct && !files.snapshot.value
+        };
+        if keeps_none(new) && old.snapshot.value {
+            wider.push("change the project without a snapshot to go back to".to_owned());
+        }
+        if new.snapshot_limit.value > old.snapshot_limit.value {
+            wider.push(format!(
+                "have up to {} copied for a snapshot",
+                new.snapshot_limit.value
+            ));
+        }
         if new.share_state.value && !old.share_state.value {
             wider.push("use and change the agent's real state in your home".to_owned());
         }

@@ -55,8 +55,8 @@ pub use network::{HOST_NAME, NetworkMode, NetworkPolicy};
 pub use origin::{Origin, SourceKind, SourceName, Sourced};
 pub use path::{PathBase, PathError, PathSpec};
 pub use policy::{
-    AgentPolicy, DEFAULT_TMP_SIZE, EnvPolicy, EnvSetting, FilesMode, FilesPolicy, HardeningPolicy,
-    Policy, PolicyLayer, SeccompChoice,
+    AgentPolicy, DEFAULT_SNAPSHOT_LIMIT, DEFAULT_TMP_SIZE, EnvPolicy, EnvSetting, FilesMode,
+    FilesPolicy, HardeningPolicy, Policy, PolicyLayer, SeccompChoice,
 };
 pub use ports::{Checks, PortRange, Ports, PortsError, Protocol, Transport};
 pub use preset::{AgentPreset, PathKind, StatePath};

@@ -129,6 +129,8 @@ fn add(policy: &mut Policy, layer: PolicyLayer) {
     replace(&mut policy.files.mode, layer.files_mode);
     replace(&mut policy.files.share_state, layer.share_state);
     policy.limits.overlay(layer.limits);
+    replace(&mut policy.files.snapshot, layer.snapshot);
+    replace(&mut policy.files.snapshot_limit, layer.snapshot_limit);
     replace(&mut policy.hardening.seccomp, layer.seccomp);
     replace(
         &mut policy.hardening.dangerously_without_landlock,

@@ -81,6 +81,10 @@ pub struct FilesPolicy {
     pub hidden: Vec<Sourced<PathSpec>>,
     /// Bind the agent's real state instead of the agent home's copy.
     pub share_state: Sourced<bool>,
+    /// Copy the project before a direct run, for `rcc undo`.
+    pub snapshot: Sourced<bool>,
+    /// Most bytes that such a copy may take where the file system cannot share them.
+    pub snapshot_limit: Sourced<ByteSize>,
 }
 
 /// Variables that reach the agent.
@@ -138,6 +142,9 @@ pub struct AgentPolicy {
 /// Size of the private `/tmp` when nobody says otherwise.
 pub const DEFAULT_TMP_SIZE: ByteSize = ByteSize::from_mib(2048);
 
+/// Most bytes of a snapshot that have to be copied, when nobody says otherwise: some seconds of a disk's time.
+pub const DEFAULT_SNAPSHOT_LIMIT: ByteSize = ByteSize::from_mib(4096);
+
 impl Default for Policy {
     /// What holds when no file and no flag says anything: public Internet, no files but the project, full hardening.
     fn default() -> Self {
@@ -153,6 +160,8 @@ impl Default for Policy {
                 rw: Vec::new(),
                 hidden: Vec::new(),
                 share_state: Sourced::default_of(false),
+                snapshot: Sourced::default_of(false),
+                snapshot_limit: Sourced::default_of(DEFAULT_SNAPSHOT_LIMIT),
             },
             env: EnvPolicy {
                 pass: Vec::new(),
@@ -262,6 +271,10 @@ pub struct PolicyLayer {
     pub hidden: Vec<Sourced<PathSpec>>,
     /// `[files] share_state`.
     pub share_state: Option<Sourced<bool>>,
+    /// `[files] snapshot`.
+    pub snapshot: Option<Sourced<bool>>,
+    /// `[files] snapshot_limit`.
+    pub snapshot_limit: Option<Sourced<ByteSize>>,
     /// `[env] pass`.
     pub env_pass: Vec<Sourced<EnvPattern>>,
     /// `[env] set`.

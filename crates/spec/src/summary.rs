@@ -24,6 +24,9 @@ impl Policy {
         sentences.extend(publish.map(|publish| publish.value.sentence()));
         if self.files.mode.value == FilesMode::Cow {
             sentences.push("change a copy of the project, which you apply or discard".to_owned());
+        } else if self.files.snapshot.value {
+            sentences
+                .push("change the project, of which a snapshot is kept for rcc undo".to_owned());
         }
         for path in &self.files.readonly {
             sentences.push(format!("read {}", shown(path.value.as_str())));

@@ -12,6 +12,7 @@ use crate::path::{PathError, PathSpec};
 use crate::policy::{EnvSetting, FilesMode, PolicyLayer, SeccompChoice};
 use crate::registries::PackageManager;
 use crate::rule::{Effect, Rule};
+use crate::size::ByteSize;
 use crate::upstream_proxy::CredentialsFrom;
 
 /// Whose file it is; decides which tables are possible.
@@ -59,7 +60,15 @@ const NOT_FOR_PROJECTS: &[&str] = &[
 ];
 /// Longest and shortest time that a connection waits for an answer, in seconds.
 const ASK_TIMEOUT_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
-const FILES: &[&str] = &["mode", "readonly", "rw", "hidden", "share_state"];
+const FILES: &[&str] = &[
+    "mode",
+    "readonly",
+    "rw",
+    "hidden",
+    "share_state",
+    "snapshot",
+    "snapshot_limit",
+];
 const ENV: &[&str] = &["pass", "set"];
 const LIMITS: &[&str] = &[
     "memory",
@@ -123,6 +132,11 @@ pub fn parse_toml(
         layer.rw = list(&table, "rw", granted_path)?;
         layer.hidden = list(&table, "hidden", hidden_path)?;
         layer.share_state = switch(&table, "share_state")?;
+        layer.snapshot = switch(&table, "snapshot")?;
+        layer.snapshot_limit = table
+            .get("snapshot_limit")
+            .map(|value| read_size(&value))
+            .transpose()?;
     }
     if let Some(table) = top.table("env", ENV, HOMES)? {
         layer.env_pass = list(&table, "pass", env_pattern)?;
@@ -441,6 +455,23 @@ fn read_limit(key: LimitKey, value: &Value<'_, '_>) -> Result<Limit, PolicyError
             source,
         })
     })
+}
+
+/// A size with its unit, or a number of bytes.
+fn read_size(value: &Value<'_, '_>) -> Result<Sourced<ByteSize>, PolicyError> {
+    let expected = "a size such as \"4GiB\", more than 0";
+    let size = match value.whole_number() {
+        Some(bytes) => Some(ByteSize::from_bytes(bytes)),
+        None if value.is_text() => ByteSize::parse(value.text()?).ok(),
+        None => return Err(value.wrong_type(expected)),
+    };
+    let size = size.filter(|size| size.bytes() > 0).ok_or_else(|| {
+        value.error(Problem::Form {
+            key: value.path.clone(),
+            expected,
+        })
+    })?;
+    Ok(value.sourced(size))
 }
 
 fn read_files_mode(value: &Value<'_, '_>) -> Result<Sourced<FilesMode>, PolicyError> {

@@ -2,7 +2,7 @@
 //! kind, enters no other file system, and works at any depth.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -14,7 +14,7 @@ use super::meta::Meta;
 /// Longest part of a path that one call gets, in bytes; the kernel takes 4096.
 const PART_BYTES: usize = 3000;
 
-const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
+pub(crate) const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
@@ -88,6 +88,23 @@ impl Tree {
             ),
         }
     }
+}
+
+/// Gives the caller back rights (of `0o700`) in a directory of his own; whether any were missing. Its mode may have kept
+/// even him out, and `fchmod(2)` takes no location, so this goes through the descriptor's own entry in `/proc`.
+pub(crate) fn open_up(tree: &Tree, path: &Path, rights: u32) -> Result<bool> {
+    let directory = tree.location(path)?;
+    let status = rustix::fs::fstat(&directory)?;
+    let own = rustix::process::geteuid().as_raw();
+    if status.st_uid != own || status.st_mode & rights == rights {
+        return Ok(false);
+    }
+    let entry = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    rustix::fs::chmod(
+        entry,
+        Mode::from_raw_mode((status.st_mode | rights) & 0o7777),
+    )?;
+    Ok(true)
 }
 
 /// Opens a directory in a directory to list it.

@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::Dir;
 use rustix::io::Errno;
@@ -120,6 +120,25 @@ impl Changes {
 }
 
 impl Change {
+    /// A change by itself, outside of a list of all.
+    pub(crate) fn alone(
+        path: &Path,
+        status: Status,
+        lower: Option<Meta>,
+        upper: Option<Meta>,
+    ) -> Self {
+        Self {
+            parent: None,
+            name: path.file_name().unwrap_or_default().to_owned(),
+            status,
+            upper,
+            lower,
+            whole: false,
+            met: false,
+            holds_changes: false,
+        }
+    }
+
     /// The last component of its path.
     #[must_use]
     pub fn name(&self) -> &OsStr {
@@ -482,7 +501,7 @@ fn has(directory: &OwnedFd, name: &str) -> rustix::io::Result<bool> {
 }
 
 /// The names in a directory, in order of their bytes.
-fn names(directory: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
+pub(crate) fn names(directory: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;

@@ -58,7 +58,7 @@ fn link(tree: &Tree, parent: &Path, name: &OsStr) -> std::io::Result<Content> {
     Ok(text(target.into_bytes()))
 }
 
-fn text(bytes: Vec<u8>) -> Content {
+pub(crate) fn text(bytes: Vec<u8>) -> Content {
     match String::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => Content::Text(text),
         _ => Content::Binary,

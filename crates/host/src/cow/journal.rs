@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::attributes::Attributes;
 use super::{Base, CowError, Meta, on, remove_tree};
 
-const UNDO: &str = "undo";
-const JOURNAL: &str = "journal.json";
-const CLOSED: &str = "closed.json";
+pub(crate) const UNDO: &str = "undo";
+pub(crate) const JOURNAL: &str = "journal.json";
+pub(crate) const CLOSED: &str = "closed.json";
 const UNDONE: &str = "undone";
 /// Largest journal that is read, in bytes.
 const LIMIT_BYTES: u64 = 1 << 30;
@@ -60,6 +60,9 @@ pub(crate) struct Step {
     pub(crate) attributes: Attributes,
     /// What the agent left.
     pub(crate) new: Option<Meta>,
+    /// Other names of the file that was there, where the project may still have it under one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<SafeBytes>,
 }
 
 impl Step {

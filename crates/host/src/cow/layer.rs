@@ -208,7 +208,7 @@ impl Layer {
 }
 
 /// The first mount point below a directory (proc_pid_mountinfo(5)).
-fn mount_inside(directory: &Path) -> Result<Option<PathBuf>, CowError> {
+pub(crate) fn mount_inside(directory: &Path) -> Result<Option<PathBuf>, CowError> {
     let path = Path::new("/proc/self/mountinfo");
     let table = std::fs::read(path).map_err(|source| CowError::Call {
         action: "read",

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::apply::{Outcome, lower_now, resume, split};
 use super::attributes::Attributes;
-use super::beneath::{look_at, open_file};
+use super::beneath::{look_at, open_file, open_up};
 use super::compare::same_content;
 use super::journal::{Action, Ended, Entry, Journal, Progress, Step, entries};
 use super::known::Known;
@@ -96,6 +96,7 @@ fn back(entry: &Entry, layer: Option<Layer>) -> Result<Undone, CowError> {
     };
     let mut undone = Undone::default();
     let mut restored = BTreeSet::new();
+    work.open_directories(&ended);
     for (index, (step, ended)) in journal.steps.iter().zip(&ended).enumerate().rev() {
         if ended.skipped {
             continue;
@@ -126,6 +127,21 @@ fn back(entry: &Entry, layer: Option<Layer>) -> Result<Undone, CowError> {
     Ok(undone)
 }
 
+/// The rights of an owner, which an undo takes itself in directories that are closed to it.
+const OWN: u32 = 0o700;
+
+/// Whether an entry is what an apply or a run left there; a directory may have been opened to its owner meanwhile.
+fn is_as_left(now: &Meta, after: &Meta) -> bool {
+    let open = |meta: &Meta| Meta {
+        mode: meta.mode | OWN,
+        ..*meta
+    };
+    if now.is_directory() && after.is_directory() {
+        return open(now).is_as_left(&open(after));
+    }
+    now.is_as_left(after)
+}
+
 /// One undo at work.
 struct Work<'a> {
     entry: &'a Entry,
@@ -134,6 +150,23 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Gives the user back the rights to work in directories of his own that are closed to him, outermost first. They get
+    /// their modes again at the end.
+    fn open_directories(&self, ended: &[Ended]) {
+        let steps = self.journal.steps.iter().zip(ended);
+        let directories: BTreeSet<&Path> = steps
+            .flat_map(|(step, ended)| {
+                let path = step.path.as_path();
+                let is_one = ended.after.is_some_and(|after| after.is_directory());
+                path.parent().into_iter().chain(is_one.then_some(path))
+            })
+            .collect();
+        for directory in directories {
+            // What stays closed says so when something in it is to be restored.
+            let _ = open_up(self.lower, directory, OWN);
+        }
+    }
+
     /// Takes one step back; false when its path changed since.
     fn step(&self, index: usize, step: &Step, ended: &Ended) -> Result<bool, CowError> {
         let is_back = self.take_back(index, step, ended)?;
@@ -149,7 +182,7 @@ impl Work<'_> {
         let path = step.path.as_path();
         let fail = |errno| on("restore", self.lower.shown(path))(errno);
         let Some((parent, name)) = split(path) else {
-            return Ok(false);
+            return self.top(step, ended);
         };
         let directory = match self.lower.location(parent) {
             Ok(directory) => directory,
@@ -184,7 +217,7 @@ impl Work<'_> {
         }
         let is_after = match (&ended.after, &now) {
             (None, None) => true,
-            (Some(after), Some(now)) => now.is_as_left(after) || step.is_being_dressed(now),
+            (Some(after), Some(now)) => is_as_left(now, after) || step.is_being_dressed(now),
             _ => false,
         };
         if !is_after {
@@ -192,6 +225,22 @@ impl Work<'_> {
         }
         let placed = self.restore(index, step, now.as_ref(), directory, name)?;
         Ok(placed == Placed::Yes)
+    }
+
+    /// The mode of the project itself.
+    fn top(&self, step: &Step, ended: &Ended) -> Result<bool, CowError> {
+        let fail = |errno| on("restore", self.lower.shown(Path::new("")))(errno);
+        let (Some(before), Some(after), Action::Mode) = (&step.before, &ended.after, step.action)
+        else {
+            return Ok(false);
+        };
+        let directory = self.lower.listing(Path::new("")).map_err(fail)?;
+        let now = Meta::from(&rustix::fs::fstat(&directory).map_err(fail)?);
+        if !is_as_left(&now, after) && !is_as_left(&now, before) {
+            return Ok(false);
+        }
+        rustix::fs::fchmod(&directory, Mode::from_raw_mode(before.mode | OWN)).map_err(fail)?;
+        Ok(true)
     }
 
     fn restore(
@@ -227,8 +276,10 @@ impl Work<'_> {
                 return Ok(Placed::Other);
             };
             let attributes = (step.action == Action::Dress).then_some(&step.attributes);
-            return place::change_looks(directory, name, after, before.mode, attributes)
-                .map_err(fail);
+            // What is in a directory comes back before it is closed.
+            let open = if before.is_directory() { OWN } else { 0 };
+            let mode = before.mode | open;
+            return place::change_looks(directory, name, after, mode, attributes).map_err(fail);
         }
         match before.kind {
             EntryType::Directory => place::stage_directory(directory, &temporary).map_err(fail)?,
@@ -287,6 +338,12 @@ impl Work<'_> {
                 return Ok(());
             }
         }
+        if self
+            .link(index, step, before, directory, temporary)
+            .map_err(fail)?
+        {
+            return Ok(());
+        }
         let source = self.copy(index).map_err(fail)?;
         let looks = Looks {
             mode: before.mode,
@@ -297,6 +354,48 @@ impl Work<'_> {
         };
         place::stage_file(directory, temporary, &source, &looks).map_err(fail)?;
         Ok(())
+    }
+
+    /// Makes the temporary name one more of the old file, where the project still has it, or has it again, under another one.
+    fn link(
+        &self,
+        index: usize,
+        step: &Step,
+        before: &Meta,
+        directory: BorrowedFd<'_>,
+        temporary: &str,
+    ) -> rustix::io::Result<bool> {
+        let looks = |meta: &Meta| (meta.mode, meta.uid, meta.gid, meta.size, meta.modified);
+        for other in &step.names {
+            let found = split(other.as_path()).and_then(|(parent, name)| {
+                let holder = self.lower.location(parent).ok()?;
+                let file = open_file(holder.as_fd(), name).ok()?;
+                Some((holder, name, file))
+            });
+            let Some((holder, name, file)) = found else {
+                continue;
+            };
+            let now = Meta::from(&rustix::fs::fstat(&file)?);
+            let copy = self.copy(index)?;
+            if looks(&now) != looks(before)
+                || Attributes::read(file.as_fd())? != step.attributes
+                || !same_content(file.as_fd(), copy.as_fd(), before.size)?
+            {
+                continue;
+            }
+            place::clear(directory, temporary)?;
+            let flags = rustix::fs::AtFlags::empty();
+            if rustix::fs::linkat(&holder, name, directory, temporary, flags).is_err() {
+                continue;
+            }
+            // The name may have been given to another file meanwhile.
+            let linked = look_at(directory, OsStr::new(temporary))?;
+            if linked.is_some_and(|linked| linked.inode == now.inode) {
+                return Ok(true);
+            }
+            place::clear(directory, temporary)?;
+        }
+        Ok(false)
     }
 
     fn copy(&self, index: usize) -> rustix::io::Result<OwnedFd> {
@@ -324,7 +423,8 @@ impl Work<'_> {
         };
         match before.kind {
             EntryType::Directory => Ok(step.action != Action::MakeDirectory
-                && (!matches!(step.action, Action::Mode | Action::Dress) || same_mode)),
+                && (!matches!(step.action, Action::Mode | Action::Dress)
+                    || is_as_left(now, before))),
             EntryType::Symlink => {
                 let directory = self.lower.location(parent).map_err(fail)?;
                 let text = rustix::fs::readlinkat(&directory, name, Vec::new()).map_err(fail)?;
@@ -384,7 +484,14 @@ impl Work<'_> {
                     };
                     place::dress(directory.as_fd(), &looks).map_err(fail)?;
                 }
-                None => rustix::fs::futimens(&directory, &place::times(before)).map_err(fail)?,
+                None => {
+                    let now = rustix::fs::fstat(&directory).map_err(fail)?.st_mode & 0o7777;
+                    if now != before.mode && now == before.mode | OWN {
+                        let mode = Mode::from_raw_mode(before.mode);
+                        rustix::fs::fchmod(&directory, mode).map_err(fail)?;
+                    }
+                    rustix::fs::futimens(&directory, &place::times(before)).map_err(fail)?;
+                }
             }
         }
         Ok(())

@@ -1,12 +1,14 @@
 //! `rcc diff`: what copy-on-write runs changed.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rcc_host::cow::{Change, Content, Tree, attribute_changes, content};
+use rcc_host::cow::{Change, Content, Tree, attribute_changes, content, direct_changes};
 
 use crate::cli::DiffArgs;
 use crate::context::Context;
+use crate::cow::direct::{self, DirectRun};
 use crate::cow::{self, CowRun, Form};
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
@@ -18,16 +20,12 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, CliError> {
         return list(&context, args.json);
     }
     let (id, paths) = cow::split(&context, &args.words);
+    if let Some(run) = direct::shown(&context, &args.choice, id.as_deref())? {
+        return diff_direct(args, &run, &paths);
+    }
     let run = cow::choose(&context, &args.choice, id.as_deref())?;
     let chosen = cow::inside(run.layer.base().project.as_path(), &paths)?;
-    let form = match args {
-        DiffArgs { json: true, .. } => Form::Json,
-        DiffArgs { stat: true, .. } => Form::Stat,
-        DiffArgs {
-            name_status: true, ..
-        } => Form::NameStatus,
-        _ => Form::Text,
-    };
+    let form = form(args);
     let (upper, lower) = (run.layer.upper()?, run.layer.lower()?);
     let changes = run.changes()?;
     let mut out = Output::open(form);
@@ -60,6 +58,62 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, CliError> {
         }
     }
     out.close();
+    Ok(Exit::Success.into())
+}
+
+fn form(args: &DiffArgs) -> Form {
+    match args {
+        DiffArgs { json: true, .. } => Form::Json,
+        DiffArgs { stat: true, .. } => Form::Stat,
+        DiffArgs {
+            name_status: true, ..
+        } => Form::NameStatus,
+        _ => Form::Text,
+    }
+}
+
+/// What a direct run with a snapshot changed.
+fn diff_direct(args: &DiffArgs, run: &DirectRun, paths: &[PathBuf]) -> Result<u8, CliError> {
+    let chosen = cow::inside(&run.project, paths)?;
+    let form = form(args);
+    let mut out = Output::open(form);
+    let Some(found) = direct_changes(&run.record)? else {
+        return Ok(Exit::Success.into());
+    };
+    let mut since = Vec::new();
+    for change in &found.changes {
+        if !cow::is_chosen(&change.path, &chosen) {
+            continue;
+        }
+        let top = change.path.as_os_str().is_empty();
+        let path = if top { Path::new(".") } else { &change.path };
+        if change.since {
+            since.push(rcc_plan::escape(path));
+        }
+        let sides = || (found.before(change), found.after(change));
+        let text = match form {
+            Form::NameStatus => cow::name_status(path, &change.change),
+            Form::Json => cow::json(path, &change.change),
+            Form::Stat => {
+                let (old, new) = sides();
+                cow::stat(path, &change.change, old, new, out.style)
+            }
+            Form::Text => {
+                let (old, new) = sides();
+                cow::unified(path, &change.change, old, new, &[], out.style)
+            }
+        };
+        if !out.write(&text)? {
+            break;
+        }
+    }
+    out.close();
+    if !since.is_empty() {
+        output::note(&format!(
+            "changed again since the run ended, so rcc undo leaves them alone: {}",
+            since.join(", ")
+        ));
+    }
     Ok(Exit::Success.into())
 }
 
@@ -142,6 +196,17 @@ fn list(context: &Context, as_json: bool) -> Result<u8, CliError> {
         } else {
             let state = if live { "  (running)" } else { "" };
             text.push_str(&format!("{}  {project}{state}\n", rcc_plan::escape(id)));
+        }
+    }
+    for run in direct::all(context) {
+        let project = rcc_plan::SafeBytes::from(run.project.as_path());
+        if as_json {
+            let json = serde_json::json!({"id": run.id, "project": project, "running": run.is_live, "snapshot": true});
+            text.push_str(&format!("{json}\n"));
+        } else {
+            let state = if run.is_live { ", running" } else { "" };
+            let id = rcc_plan::escape(&run.id);
+            text.push_str(&format!("{id}  {project}  (snapshot{state})\n"));
         }
     }
     if text.is_empty() && !as_json {

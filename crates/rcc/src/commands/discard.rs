@@ -1,5 +1,7 @@
 //! `rcc discard`: throws away what a copy-on-write run changed.
 
+use rcc_host::cow::remove_snapshot;
+
 use crate::cli::DiscardArgs;
 use crate::context::Context;
 use crate::cow;
@@ -8,6 +10,15 @@ use crate::exit::Exit;
 
 pub(crate) fn run(args: &DiscardArgs) -> Result<u8, CliError> {
     let context = Context::load()?;
+    // A snapshot goes only when its run is named: it is the one thing that leads back.
+    if let Some(word) = args.choice.run.as_deref().or(args.id.as_deref())
+        && let Some(run) = cow::direct::shown(&context, &args.choice, Some(word))?
+    {
+        let _held = cow::lock(&run.id, &run.record)?;
+        let _alone = cow::alone(&context, &run.project)?;
+        remove_snapshot(&run.record)?;
+        return Ok(Exit::Success.into());
+    }
     let run = cow::choose(&context, &args.choice, args.id.as_deref())?;
     let _held = run.lock()?;
     cow::refuse_open(&run)?;

@@ -212,6 +212,7 @@ mode = "{mode}"             # "none", "allowlist" (only the rules below), "inter
 {hosts}
 [files]
 # mode = "cow"                       # changes wait for `rcc apply` or `rcc discard`
+# snapshot = true                    # or a copy of the project first, so that `rcc undo` can go back
 # readonly = ["~/reference"]         # shown at the same place
 # rw = ["~/shared-cache"]
 # hidden = [".env"]

@@ -6,9 +6,11 @@ use rcc_native::Early;
 use rcc_spec::FilesMode;
 
 use crate::cli::RunFlags;
+use crate::cow::direct;
 use crate::error::CliError;
 use crate::handed::Handed;
 use crate::output;
+use crate::record::Record;
 use crate::session::{Session, What, prepare};
 
 pub(crate) fn run(flags: RunFlags, command: Vec<OsString>) -> Result<u8, CliError> {
@@ -22,6 +24,13 @@ pub(super) fn start(early: Early, mut session: Session) -> Result<u8, CliError> 
         output::warn(&rcc_plan::escape(warning));
     }
     let mut record = session.record.take();
+    if let Some(taking) = &record
+        && let Err(stopped) = direct::begin(&session, taking)
+    {
+        record.into_iter().for_each(Record::discard);
+        drop(early);
+        return Err(stopped.pass_on());
+    }
     let handed = Handed::note();
     let result = crate::run::execute(early, &mut session, record.as_mut());
     handed.restore();
@@ -32,6 +41,7 @@ pub(super) fn start(early: Early, mut session: Session) -> Result<u8, CliError> 
     session.before.state.tell();
     if let Some(record) = &record {
         crate::cow::end(record);
+        direct::end(record);
     }
     let Some(record) = record else { return result };
     let recorded = match &result {

@@ -3,11 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rcc_host::cow::last;
+use rcc_host::cow::{Held, held, last};
 use rcc_host::{open_private, sha256};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 
-use super::ChoiceError;
+use super::{ChoiceError, direct};
 use crate::cli::ChangesChoice;
 use crate::context::Context;
 use crate::error::{CliError, Kind};
@@ -48,7 +48,7 @@ impl Applied {
     }
 }
 
-/// The run that was applied last to the project, or the named one.
+/// The run that was applied last to the project, or was a direct one with a snapshot; or the named one.
 pub(crate) fn applied(
     context: &Context,
     choice: &ChangesChoice,
@@ -70,9 +70,27 @@ pub(crate) fn applied(
             ));
         }
     }
+    let named = choice.run.as_deref().or(word);
+    for run in direct::all(context) {
+        // One that was killed wrote nothing down; one that lasts is meant only when it is named.
+        let is_open = matches!(held(&run.record), Ok(Some(Held::Snapshot)));
+        let meant = !run.is_live || named.is_some_and(|word| run.id.starts_with(word));
+        let taken = std::fs::metadata(run.record.join("snapshot")).and_then(|data| data.modified());
+        if let (true, true, Ok(when)) = (is_open, meant, taken) {
+            let (id, record, project) = (run.id, run.record, run.project);
+            found.push((
+                when,
+                Applied {
+                    id,
+                    record,
+                    project,
+                },
+            ));
+        }
+    }
     found.sort_by_key(|(when, _)| std::cmp::Reverse(*when));
     let mut found = found.into_iter().map(|(_, applied)| applied);
-    if let Some(id) = choice.run.as_deref().or(word) {
+    if let Some(id) = named {
         return found
             .find(|applied| applied.id.starts_with(id))
             .ok_or_else(|| CliError::new(Kind::User, ChoiceError::Unknown { id: id.to_owned() }));

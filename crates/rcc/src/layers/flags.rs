@@ -213,6 +213,9 @@ pub(super) fn layer(context: &Context, flags: &RunFlags) -> Result<PolicyLayer, 
         let origin = Origin::flag(key.flag());
         layer.limits.set(key, Sourced::new(limit, origin));
     }
+    if flags.snapshot {
+        layer.snapshot = Some(Sourced::new(true, Origin::flag("--snapshot")));
+    }
     if flags.share_state {
         layer.share_state = Some(Sourced::new(true, Origin::flag("--share-state")));
     }

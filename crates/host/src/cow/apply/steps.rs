@@ -98,6 +98,7 @@ fn step(
         link: None,
         attributes: Attributes::default(),
         new,
+        names: Vec::new(),
     };
     let (Some(before), Some((parent, name))) = (before, split(path)) else {
         return Ok(step);
