@@ -100,7 +100,9 @@ fn tree_path(workspace: &Workspace, span: &str) -> Option<PathBuf> {
     let Some(Component::Normal(first)) = path.components().next() else {
         return None;
     };
-    let in_tree = span.contains('/') && first != ".git" && workspace.root.join(first).is_dir();
+    // What a repository or a build makes is not part of the tree.
+    let made = first == ".git" || first == "target";
+    let in_tree = span.contains('/') && !made && workspace.root.join(first).is_dir();
     let source = FILE_ENDINGS.iter().any(|end| span.ends_with(end)) && !span.starts_with('.');
     (in_tree || source).then(|| path.components().collect())
 }
