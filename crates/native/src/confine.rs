@@ -4,16 +4,16 @@
 //! Should: run in pid 1 before the agent is forked, so that both are confined alike.
 //! Mustn't: continue after a failed step. There is no recovery after a partial drop: the caller reports and exits.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use landlock::{
-    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
-    PathFdError, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
-    path_beneath_rules,
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
 };
 use rcc_plan::{Grant, Hardening, LandlockRule, LimitsPlan, Streams};
 use rcc_sys::SysError;
-use rustix::fs::{FileType, OFlags};
+use rcc_sys::mount::{Resolve, open_location};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
@@ -55,7 +55,7 @@ pub(crate) fn limit(limits: &LimitsPlan) -> Result<(), NativeError> {
 
 /// Lets the agent's programs die before the desktop's when the machine is out of memory. A caller that is preferred even more
 /// stays so. Nothing depends on it, so a `/proc` that cannot be written is no failure.
-fn prefer_as_victim() {
+pub(crate) fn prefer_as_victim() {
     let file = "/proc/self/oom_score_adj";
     let now = std::fs::read_to_string(file).ok();
     let now = now.and_then(|text| text.trim().parse::<i32>().ok());
@@ -64,13 +64,27 @@ fn prefer_as_victim() {
     }
 }
 
+/// Whose the file tree is in which the rules' paths are looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Nobody but us has been in it yet.
+    Own,
+    /// An agent works in it, and may have put a link where a path of a rule leads through: it would be a right on whatever the
+    /// link names.
+    Hostile,
+}
+
 /// Applies steps 1 to 4.
-pub(crate) fn confine(hardening: &Hardening, streams: Streams) -> Result<(), NativeError> {
+pub(crate) fn confine(
+    hardening: &Hardening,
+    streams: Streams,
+    ground: Ground,
+) -> Result<(), NativeError> {
     forbid_core_dumps()?;
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges", "prctl(2)"))?;
     if hardening.landlock_abi > 0 {
-        enforce_landlock(hardening, streams)?;
+        enforce_landlock(hardening, streams, ground)?;
     }
     Ok(())
 }
@@ -146,7 +160,11 @@ fn abi(number: u32) -> ABI {
 
 /// Landlock as the second layer: look at and execute everything below `/` of the sandbox, change only what the rules
 /// name, no abstract sockets and no signals across the border.
-fn enforce_landlock(hardening: &Hardening, streams: Streams) -> Result<(), NativeError> {
+fn enforce_landlock(
+    hardening: &Hardening,
+    streams: Streams,
+    ground: Ground,
+) -> Result<(), NativeError> {
     let abi = abi(hardening.landlock_abi);
     let refused = |source| NativeError::Landlock { source };
     // The plan names the kernel's own ABI, so everything handled here is known to it: anything less is an error.
@@ -165,7 +183,7 @@ fn enforce_landlock(hardening: &Hardening, streams: Streams) -> Result<(), Nativ
             hardening
                 .landlock
                 .iter()
-                .filter_map(|rule| grant(rule, abi)),
+                .filter_map(|rule| grant(rule, abi, ground)),
         )
         .map_err(refused)?
         .add_rules(
@@ -223,19 +241,54 @@ fn stream_rules(streams: Streams, abi: ABI) -> Vec<PathBeneath<BorrowedFd<'stati
 fn grant(
     rule: &LandlockRule,
     abi: ABI,
-) -> Option<Result<PathBeneath<PathFd>, landlock::RulesetError>> {
-    let path = match PathFd::new(rule.path.as_path()) {
-        Ok(path) => path,
-        // Something that does not exist needs no right. Anything else would show as a program's EACCES later.
-        Err(PathFdError::OpenCall { .. }) => return None,
-        Err(_) => return None,
+    ground: Ground,
+) -> Option<Result<PathBeneath<OwnedFd>, landlock::RulesetError>> {
+    let path = rule.path.as_path();
+    // Something that does not exist needs no right. Anything else would show as a program's EACCES later.
+    let opened = match ground {
+        Ground::Own => {
+            rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?
+        }
+        Ground::Hostile => open_location(CWD, path, Resolve::NoSymlinks).ok()?,
     };
     let mut access = AccessFs::from_all(abi);
     if rule.grant == Grant::Files {
         access.remove(AccessFs::IoctlDev);
     }
-    if !rule.path.as_path().is_dir() {
-        access &= AccessFs::from_file(abi);
+    let status = rustix::fs::fstat(&opened).ok()?;
+    match FileType::from_raw_mode(status.st_mode) {
+        FileType::Directory => {}
+        // `O_PATH | O_NOFOLLOW` opens a link at the end of the path itself, `openat2(2)`.
+        FileType::Symlink => return None,
+        _ => access &= AccessFs::from_file(abi),
     }
-    Some(Ok(PathBeneath::new(path, access)))
+    Some(Ok(PathBeneath::new(opened, access)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_where_a_rule_s_path_leads_through_is_no_right() {
+        let base = std::env::temp_dir().join(format!("rcc-confine-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("real/below")).unwrap();
+        std::os::unix::fs::symlink("/", base.join("link")).unwrap();
+        let rule = |path: &str| LandlockRule {
+            path: base.join(path).into(),
+            grant: Grant::Files,
+        };
+        for path in ["link", "link/tmp", "real/../link/tmp"] {
+            assert!(
+                grant(&rule(path), ABI::V3, Ground::Hostile).is_none(),
+                "{path}"
+            );
+            assert!(
+                grant(&rule(path), ABI::V3, Ground::Own).is_some(),
+                "the control: {path}"
+            );
+        }
+        assert!(grant(&rule("real/below"), ABI::V3, Ground::Hostile).is_some());
+        std::fs::remove_dir_all(base).unwrap();
+    }
 }

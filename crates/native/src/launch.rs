@@ -172,7 +172,7 @@ pub fn prepare(early: Early, plan: &Plan) -> Result<Prepared, NativeError> {
 }
 
 /// Writes the plan into a file in memory, positioned at its start.
-fn plan_file(plan: &Plan) -> Result<OwnedFd, NativeError> {
+pub(crate) fn plan_file(plan: &Plan) -> Result<OwnedFd, NativeError> {
     let failed = |call, errno| on_step("write the plan for pid 1")(SysError::new(call, "", errno));
     let file = rustix::fs::memfd_create("rcc-plan", MemfdFlags::CLOEXEC)
         .map_err(|errno| failed("memfd_create(2)", errno))?;
@@ -186,7 +186,7 @@ fn plan_file(plan: &Plan) -> Result<OwnedFd, NativeError> {
 
 /// Drops root's supplementary groups, which no user namespace could drop later. A root without `CAP_SETGID` keeps them, as
 /// every ordinary user does: they show inside as `nogroup` and open only what is mounted.
-fn shed_groups() -> Result<(), NativeError> {
+pub(crate) fn shed_groups() -> Result<(), NativeError> {
     match drop_supplementary_groups() {
         Err(error) if error.errno != Errno::PERM => {
             Err(on_step("drop the supplementary groups")(error))
@@ -198,6 +198,13 @@ fn shed_groups() -> Result<(), NativeError> {
 /// A child process that is killed and collected when it is forgotten.
 #[derive(Debug)]
 pub(crate) struct Child(Option<OwnedFd>);
+
+impl Child {
+    /// Takes a child over by its pidfd.
+    pub(crate) fn of(pidfd: OwnedFd) -> Self {
+        Self(Some(pidfd))
+    }
+}
 
 impl Child {
     /// The pidfd, for polling and signals.

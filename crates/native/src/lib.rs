@@ -7,7 +7,10 @@
 
 mod agent_sockets;
 mod confine;
+mod desk;
 mod error;
+mod exec;
+mod exec_stage;
 mod group;
 mod guard;
 mod guard_stage;
@@ -16,6 +19,7 @@ mod launch;
 mod limit_watch;
 mod proc_usage;
 mod protocol;
+mod pump;
 mod relay;
 mod scope;
 mod seccomp;
@@ -25,7 +29,10 @@ mod streams;
 mod tree;
 
 pub use agent_sockets::{AgentSockets, IpVersion};
+pub use desk::{Desk, DeskClient, DeskError, Status};
 pub use error::NativeError;
+pub use exec::exec;
+pub use exec_stage::{EXEC_NAME, exec_main};
 pub use group::{Group, GroupRecord};
 pub use guard::{Before, Findings, Guard, Loss};
 pub use guard_stage::{GUARD_NAME, guard_main};

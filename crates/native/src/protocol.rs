@@ -14,6 +14,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Longest datagram; a longer one is cut by the kernel and refused here.
@@ -144,21 +145,7 @@ impl Control {
         message: &Message,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), SysError> {
-        let bytes = serde_json::to_vec(message)
-            .map_err(|_| SysError::new("sendmsg(2)", "a control message", Errno::INVAL))?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() {
-            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-        }
-        rustix::net::sendmsg(
-            &self.0,
-            &[IoSlice::new(&bytes)],
-            &mut ancillary,
-            SendFlags::NOSIGNAL,
-        )
-        .map(drop)
-        .map_err(SysError::at("sendmsg(2)", "the control connection"))
+        send(self.0.as_fd(), message, descriptors, SendFlags::empty())
     }
 
     /// Waits for the next message; `None` is the end of the peer.
@@ -172,37 +159,7 @@ impl Control {
     }
 
     fn receive_with(&self, flags: RecvFlags) -> Result<Option<(Message, Vec<OwnedFd>)>, SysError> {
-        let failed = |errno| SysError::new("recvmsg(2)", "the control connection", errno);
-        let mut bytes = [0; LONGEST_MESSAGE];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = rustix::io::retry_on_intr(|| {
-            rustix::net::recvmsg(
-                &self.0,
-                &mut [IoSliceMut::new(&mut bytes)],
-                &mut ancillary,
-                flags | RecvFlags::CMSG_CLOEXEC,
-            )
-        })
-        .map_err(failed)?;
-        if received.bytes == 0 {
-            return Ok(None);
-        }
-        if received
-            .flags
-            .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-        {
-            return Err(failed(Errno::MSGSIZE));
-        }
-        let mut descriptors = Vec::new();
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                descriptors.extend(rights);
-            }
-        }
-        let message = serde_json::from_slice(bytes.get(..received.bytes).unwrap_or_default())
-            .map_err(|_| failed(Errno::BADMSG))?;
-        Ok(Some((message, descriptors)))
+        receive(self.0.as_fd(), flags)
     }
 }
 
@@ -210,6 +167,68 @@ impl AsFd for Control {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Sends one value as one datagram, with descriptors.
+pub(crate) fn send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    value: &T,
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> Result<(), SysError> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|_| SysError::new("sendmsg(2)", "a control message", Errno::INVAL))?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(&bytes)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL | flags,
+    )
+    .map(drop)
+    .map_err(SysError::at("sendmsg(2)", "the control connection"))
+}
+
+/// Receives one datagram as a value, with descriptors; `None` is the end of the peer.
+pub(crate) fn receive<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+    flags: RecvFlags,
+) -> Result<Option<(T, Vec<OwnedFd>)>, SysError> {
+    let failed = |errno| SysError::new("recvmsg(2)", "the control connection", errno);
+    let mut bytes = [0; LONGEST_MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut ancillary,
+            flags | RecvFlags::CMSG_CLOEXEC,
+        )
+    })
+    .map_err(failed)?;
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    if received
+        .flags
+        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+    {
+        return Err(failed(Errno::MSGSIZE));
+    }
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    let message = serde_json::from_slice(bytes.get(..received.bytes).unwrap_or_default())
+        .map_err(|_| failed(Errno::BADMSG))?;
+    Ok(Some((message, descriptors)))
 }
 
 #[cfg(test)]

@@ -16,10 +16,12 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use rustix::termios::{OptionalActions, Termios};
 
+use crate::desk::{Desk, Wish};
 use crate::error::{NativeError, Reported};
 use crate::error::{on_step, on_step_call};
 use crate::launch::{Child, Prepared, await_tree};
 use crate::protocol::{Control, Message};
+use crate::pump::Pump;
 
 /// Bytes taken from one side before the other side must have taken them.
 const BUFFER: usize = 64 * 1024;
@@ -54,6 +56,8 @@ pub struct Running {
     signals: SignalDescriptor,
     terminal: Option<OwnedFd>,
     streams: Streams,
+    /// Streams that are neither the sandbox's terminal nor handed in.
+    pumps: Vec<Pump>,
 }
 
 impl Prepared {
@@ -62,23 +66,9 @@ impl Prepared {
     /// # Errors
     /// The tree could not be built, or the sandbox died.
     pub fn start(self, streams: Streams) -> Result<Running, NativeError> {
-        let all = signals_taken();
-        let signals = all.descriptor().map_err(on_step("wait for signals"))?;
-        let terminal = await_tree(&self.control)?;
-        if let Some(master) = &terminal {
-            copy_window_size(master);
-        }
-        self.control
-            .send(&Message::Go, &[])
-            .map_err(on_step("start the agent"))?;
-        Ok(Running {
-            init: self.init,
-            helper: self.helper,
-            control: self.control,
-            signals,
-            terminal,
-            streams,
-        })
+        let mut running = Running::start(self.init, self.control, streams, Vec::new())?;
+        running.helper = self.helper;
+        Ok(running)
     }
 }
 
@@ -110,16 +100,48 @@ pub(crate) fn block_signals() -> Result<(), NativeError> {
 }
 
 impl Running {
+    /// Waits until a process says that it is ready to become the agent (or to start one), and lets it.
+    pub(crate) fn start(
+        init: Child,
+        control: Control,
+        streams: Streams,
+        pumps: Vec<Pump>,
+    ) -> Result<Self, NativeError> {
+        let all = signals_taken();
+        let signals = all.descriptor().map_err(on_step("wait for signals"))?;
+        let terminal = await_tree(&control)?;
+        if let Some(master) = &terminal {
+            copy_window_size(master);
+        }
+        control
+            .send(&Message::Go, &[])
+            .map_err(on_step("start the agent"))?;
+        Ok(Self {
+            init,
+            helper: None,
+            control,
+            signals,
+            terminal,
+            streams,
+            pumps,
+        })
+    }
+
     /// pid 1, for whoever has to enter its namespaces or to end it.
     pub(crate) fn sandbox(&self) -> Result<&OwnedFd, SysError> {
         self.init.pidfd()
     }
 
-    /// Runs until the agent has ended. `gateway` becomes readable when the gateway has ended, which ends the run.
+    /// Runs until the agent has ended. `gateway` becomes readable when the gateway has ended, which ends the run; `desk` is
+    /// where other commands of the user ask for things meanwhile.
     ///
     /// # Errors
     /// A system call of the loop failed; the sandbox is killed then. The terminal is restored in every case.
-    pub fn relay(self, gateway: Option<BorrowedFd<'_>>) -> Result<Outcome, NativeError> {
+    pub fn relay(
+        self,
+        gateway: Option<BorrowedFd<'_>>,
+        desk: Option<Desk<'_>>,
+    ) -> Result<Outcome, NativeError> {
         let Self {
             init,
             helper,
@@ -127,6 +149,7 @@ impl Running {
             signals,
             terminal,
             streams,
+            pumps,
         } = self;
         let screen = terminal
             .map(|master| Screen::new(master, streams))
@@ -136,6 +159,8 @@ impl Running {
             control,
             signals,
             screen,
+            pumps,
+            desk,
             not_executed: None,
             failure: None,
             hangup: None,
@@ -148,18 +173,20 @@ impl Running {
     }
 }
 
-struct Relay {
+struct Relay<'run> {
     init: Child,
     control: Control,
     signals: SignalDescriptor,
     screen: Option<Screen>,
+    pumps: Vec<Pump>,
+    desk: Option<Desk<'run>>,
     not_executed: Option<Errno>,
     failure: Option<NativeError>,
     hangup: Option<Instant>,
     listens: bool,
 }
 
-impl Relay {
+impl Relay<'_> {
     /// Returns whether the gateway was lost.
     fn until_the_end(&mut self, gateway: Option<BorrowedFd<'_>>) -> Result<bool, NativeError> {
         loop {
@@ -176,6 +203,16 @@ impl Relay {
             if let Some(screen) = &self.screen {
                 screen.interests(&mut events);
             }
+            let mut after_pumps = Vec::with_capacity(self.pumps.len());
+            let first_of_pumps = events.len();
+            for pump in &self.pumps {
+                pump.interests(&mut events);
+                after_pumps.push(events.len());
+            }
+            let first_of_desk = events.len();
+            if let Some(desk) = &self.desk {
+                desk.interests(&mut events);
+            }
             let timeout = self
                 .hangup
                 .map(|since| timespec(HANGUP_GRACE.saturating_sub(since.elapsed())));
@@ -187,8 +224,18 @@ impl Relay {
             drop(events);
             let is_ready = |index: usize| ready.get(index).is_some_and(|flags| !flags.is_empty());
             if let Some(screen) = &mut self.screen {
-                screen.serve(ready.get(first_of_screen..).unwrap_or_default())?;
+                screen.serve(
+                    ready
+                        .get(first_of_screen..first_of_pumps)
+                        .unwrap_or_default(),
+                )?;
             }
+            let mut first = first_of_pumps;
+            for (pump, end) in self.pumps.iter_mut().zip(after_pumps) {
+                pump.serve(ready.get(first..end).unwrap_or_default());
+                first = end;
+            }
+            self.attend_desk(ready.get(first_of_desk..).unwrap_or_default())?;
             if is_ready(1) {
                 self.take_signals()?;
             }
@@ -209,6 +256,19 @@ impl Relay {
                 self.init.signal(Signal::KILL);
             }
         }
+    }
+
+    fn attend_desk(&mut self, ready: &[PollFlags]) -> Result<(), NativeError> {
+        let Some(desk) = &mut self.desk else {
+            return Ok(());
+        };
+        let init = self.init.pidfd().map_err(on_step("watch the sandbox"))?;
+        for wish in desk.serve(ready, init) {
+            match wish {
+                Wish::Signal(signal) => self.init.signal(signal),
+            }
+        }
+        Ok(())
     }
 
     fn take_signals(&mut self) -> Result<(), NativeError> {
@@ -295,6 +355,9 @@ impl Relay {
         if let Some(screen) = &mut self.screen {
             screen.drain();
             screen.restore();
+        }
+        for pump in &mut self.pumps {
+            pump.finish(&self.signals);
         }
         if gateway_lost {
             return Ok(Outcome::GatewayLost);

@@ -27,7 +27,7 @@ use rcc_sys::SysError;
 use rcc_sys::netlink::RouteSocket;
 use rcc_sys::netlink::router::configure_loopback_only;
 use rcc_sys::process::{
-    SignalDescriptor, SignalSet, close_on_exec_from, execute_path, exit_now, fork,
+    Alone, SignalDescriptor, SignalSet, close_on_exec_from, execute_path, exit_now, fork,
     join_new_session_keyring, place_descriptor, restore_default_broken_pipe, take_descriptor,
 };
 use rustix::event::{PollFd, PollFlags, poll};
@@ -35,6 +35,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
+use crate::confine::Ground;
 use crate::error::NativeError;
 use crate::error::{on_step, on_step_call};
 use crate::protocol::{Control, Message};
@@ -50,7 +51,7 @@ const CANNOT_EXECUTE: i32 = 126;
 /// Exit code for a program that was not found.
 const NOT_FOUND: i32 = 127;
 /// Exit code for a failure of rcc itself.
-const FAILED: i32 = 125;
+pub(crate) const FAILED: i32 = 125;
 
 /// Runs pid 1 from the first step to the agent's end, and returns its exit code. The binary's `main` calls this, before
 /// anything else, when it was started as [`STAGE_NAME`].
@@ -90,12 +91,7 @@ fn run(control: &Control) -> Result<i32, NativeError> {
     streams::open_anew(plan.streams)?;
     // Step 3.
     rustix::process::setsid().map_err(on_step_call("start a new session", "setsid(2)"))?;
-    match join_new_session_keyring() {
-        Err(error) if error.errno != Errno::NOSYS => {
-            return Err(on_step("leave the session keyring")(error));
-        }
-        _ => {}
-    }
+    leave_session_keyring()?;
     // Step 4. Modes in the plan are exact; the agent gets the caller's mask back.
     let umask = rustix::process::umask(Mode::empty());
     tree::build(&plan.mounts)?;
@@ -116,6 +112,29 @@ fn run(control: &Control) -> Result<i32, NativeError> {
     } else {
         None
     };
+    // Steps 7 to 11.
+    let alone = Alone::prove().map_err(on_step("fork the agent"))?;
+    confine_and_start(control, &plan, terminal, Ground::Own, &alone)
+}
+
+/// Gives up the session keyring, which crosses every namespace.
+pub(crate) fn leave_session_keyring() -> Result<(), NativeError> {
+    match join_new_session_keyring() {
+        Err(error) if error.errno != Errno::NOSYS => {
+            Err(on_step("leave the session keyring")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Steps 7 to 11, for pid 1 and for a process that joins later: both end up confined by the same calls.
+pub(crate) fn confine_and_start(
+    control: &Control,
+    plan: &Plan,
+    terminal: Option<Terminal>,
+    ground: Ground,
+    alone: &Alone,
+) -> Result<i32, NativeError> {
     // Step 7.
     let descriptors: Vec<_> = terminal
         .iter()
@@ -134,7 +153,7 @@ fn run(control: &Control) -> Result<i32, NativeError> {
     }
     // Step 8.
     confine::limit(&plan.limits)?;
-    confine::confine(&plan.hardening, plan.streams)?;
+    confine::confine(&plan.hardening, plan.streams, ground)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(on_step_call("close pid 1's memory to others", "prctl(2)"))?;
     let signals = SignalSet::all();
@@ -146,8 +165,14 @@ fn run(control: &Control) -> Result<i32, NativeError> {
     seccomp::compile(&SeccompProfile::Default).install()?;
     // Step 10.
     let slave = terminal.map(|terminal| terminal.slave);
-    let agent = match fork().map_err(on_step("fork the agent"))? {
-        None => exit_now(become_agent(control, &plan, slave)),
+    let agent = match fork(alone).map_err(on_step("fork the agent"))? {
+        None => {
+            // Whoever joins has no pid 1 above it that would end it.
+            if ground == Ground::Hostile {
+                let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            }
+            exit_now(become_agent(control, plan, slave))
+        }
         Some(pid) => pid,
     };
     // Step 11.
@@ -196,14 +221,14 @@ fn close_standard_streams() -> Result<(), NativeError> {
 }
 
 /// The sandbox's own terminal.
-struct Terminal {
+pub(crate) struct Terminal {
     master: OwnedFd,
     slave: OwnedFd,
 }
 
 impl Terminal {
     /// Opens a pair on the sandbox's own devpts and makes it the controlling terminal of this session.
-    fn open() -> Result<Self, NativeError> {
+    pub(crate) fn open() -> Result<Self, NativeError> {
         let step = "open a terminal in the sandbox";
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let master = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty())

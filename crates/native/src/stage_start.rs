@@ -129,29 +129,35 @@ impl Stage {
                 return Ok(mount);
             }
         }
-        let running = rustix::fs::open(
-            "/proc/self/exe",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(on_step_call(step, "openat(2)"))?;
-        let copy = rustix::fs::memfd_create("rcc", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-            .map_err(on_step_call(step, "memfd_create(2)"))?;
-        std::io::copy(
-            &mut std::fs::File::from(running),
-            &mut std::fs::File::from(
-                copy.try_clone()
-                    .map_err(|_| on_step_call(step, "dup(2)")(Errno::MFILE))?,
-            ),
-        )
-        .map_err(|_| on_step_call(step, "write(2)")(Errno::IO))?;
-        rustix::fs::fcntl_add_seals(
-            &copy,
-            SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-        )
-        .map_err(on_step_call(step, "fcntl(2)"))?;
-        Ok(copy)
+        sealed_copy()
     }
+}
+
+/// Makes a copy of rcc's own program in memory that nobody can change any more.
+pub(crate) fn sealed_copy() -> Result<OwnedFd, NativeError> {
+    let step = "seal rcc's own program";
+    let running = rustix::fs::open(
+        "/proc/self/exe",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(on_step_call(step, "openat(2)"))?;
+    let copy = rustix::fs::memfd_create("rcc", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(on_step_call(step, "memfd_create(2)"))?;
+    std::io::copy(
+        &mut std::fs::File::from(running),
+        &mut std::fs::File::from(
+            copy.try_clone()
+                .map_err(|_| on_step_call(step, "dup(2)")(Errno::MFILE))?,
+        ),
+    )
+    .map_err(|_| on_step_call(step, "write(2)")(Errno::IO))?;
+    rustix::fs::fcntl_add_seals(
+        &copy,
+        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
+    )
+    .map_err(on_step_call(step, "fcntl(2)"))?;
+    Ok(copy)
 }
 
 /// Maps the caller's ids one to one; nothing else exists inside (`user_namespaces(7)`). A single-id map needs no

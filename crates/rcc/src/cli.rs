@@ -64,6 +64,14 @@ pub(crate) enum Command {
     Ps(PsArgs),
     /// Show the agent homes, or begin with a fresh one
     Home(HomeArgs),
+    /// End runs: ask the agents to end, then kill those that do not
+    Stop(StopArgs),
+    /// Send a signal to the agents of runs, KILL ends them at once
+    Kill(KillArgs),
+    /// Run one more command in the sandbox of a run, confined as its agent
+    Exec(ExecArgs),
+    /// Print everything known about runs as JSON
+    Inspect(InspectArgs),
     /// Tell what works on this host, what is missing, and the fix
     Doctor(DoctorArgs),
     /// Approve, list or revoke the policies of projects
@@ -353,6 +361,55 @@ pub(crate) struct HomeResetArgs {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// How long an agent may take to end before it is killed
+    #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) time: u32,
+    /// Ids, their beginnings, or names of runs
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// The signal, by name or number
+    #[arg(short = 's', long, value_name = "SIGNAL", default_value = "KILL")]
+    pub(crate) signal: String,
+    /// Ids, their beginnings, or names of runs
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Pass standard input on; rcc does so anyway
+    #[arg(short = 'i', long)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal; rcc does so anyway for every standard stream that is one here
+    #[arg(short = 't', long)]
+    pub(crate) tty: bool,
+    /// Pass a variable of the caller, or set one; the others are those of the run
+    #[arg(short = 'e', long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<OsString>,
+    /// Start in DIR of the sandbox instead of the run's directory
+    #[arg(short = 'w', long, value_name = "DIR")]
+    pub(crate) workdir: Option<PathBuf>,
+    /// The run's id, its beginning, or the run's name
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    /// Command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Ids, their beginnings, or names of runs
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod commands;
 mod context;
 mod control;
 mod cow;
+mod desk;
 #[cfg(test)]
 mod documentation;
 mod error;
@@ -41,7 +42,7 @@ use crate::exit::Exit;
 use crate::output::Style;
 
 fn main() -> ExitCode {
-    // pid 1 of a sandbox and its guard are this program under other names.
+    // pid 1 of a sandbox, its guard and what joins it are this program under other names.
     if std::env::args_os()
         .next()
         .is_some_and(|name| name == rcc_native::STAGE_NAME)
@@ -53,6 +54,12 @@ fn main() -> ExitCode {
         .is_some_and(|name| name == rcc_native::GUARD_NAME)
     {
         return ExitCode::from(u8::try_from(rcc_native::guard_main()).unwrap_or(u8::MAX));
+    }
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == rcc_native::EXEC_NAME)
+    {
+        return ExitCode::from(u8::try_from(rcc_native::exec_main()).unwrap_or(u8::MAX));
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -86,6 +93,10 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Some(Command::Discard(args)) => commands::discard::run(&args),
         Some(Command::Ps(args)) => commands::ps::run(&args),
         Some(Command::Home(args)) => commands::home::run(args),
+        Some(Command::Stop(args)) => commands::stop::stop(&args),
+        Some(Command::Kill(args)) => commands::stop::kill(&args),
+        Some(Command::Exec(args)) => commands::exec::run(args),
+        Some(Command::Inspect(args)) => commands::inspect::run(&args),
         Some(Command::Doctor(args)) => commands::doctor::run(&args),
         Some(Command::Trust(args)) => commands::trust::run(args),
         Some(Command::Net(args)) => commands::net::run(flags, args),

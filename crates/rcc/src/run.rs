@@ -13,13 +13,14 @@ use rcc_gateway::{
     LiveConfig, Published, RefusalCount, Summary, SyntheticRanges, UdpSockets, Upstream,
     UpstreamProxy,
 };
-use rcc_native::{Early, Guard, LimitWatch, Listeners, NativeError, Outcome};
+use rcc_native::{Desk, Early, Group, Guard, LimitWatch, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
 use rcc_spec::{NetworkMode, NetworkPolicy, Protocol, RuleSet};
 use rustix::io::Errno;
 
 use crate::audit_file;
 use crate::control::{self, Socket};
+use crate::desk;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::limits;
@@ -41,7 +42,7 @@ const LISTED_REFUSALS: usize = 10;
 pub(crate) fn execute(
     early: Early,
     session: &mut Session,
-    record: Option<&mut Record>,
+    mut record: Option<&mut Record>,
 ) -> Result<u8, CliError> {
     // Before anything is built: a port that is in use is the commonest reason not to start.
     let ports = publish::open(&session.plan.publish)?;
@@ -52,7 +53,8 @@ pub(crate) fn execute(
     let published = sockets.map(|sockets| publish::join(ports, sockets));
     let (gateway, _live) = match prepared.take_listeners() {
         Some(listeners) => {
-            let (gateway, live) = open_network(session, listeners, published, record)?;
+            let (gateway, live) =
+                open_network(session, listeners, published, record.as_deref_mut())?;
             (Some(gateway), Some(live))
         }
         None => (None, None),
@@ -63,7 +65,8 @@ pub(crate) fn execute(
     let guard = Guard::start(&running, plan, before)?;
     let tell = |event| limits::tell(&event);
     let watch = LimitWatch::start(&running, &plan.limits, group.as_ref(), tell)?;
-    let relayed = running.relay(gateway.as_ref().map(Gateway::ended));
+    let (_place, desk) = open_desk(record.as_deref(), plan, group.as_ref());
+    let relayed = running.relay(gateway.as_ref().map(Gateway::ended), desk);
     let limited = watch.map(LimitWatch::finish).unwrap_or_default();
     let outcome = relayed?;
     if let Some(group) = &group {
@@ -81,6 +84,24 @@ pub(crate) fn execute(
         Outcome::NotExecuted { errno, code } => Err(not_executed(plan, errno, code)),
         // The thread that was lost says so itself when it is joined above; this is the case that it does not.
         Outcome::GatewayLost => Err(GatewayError::Stopped { what: "its thread" }.into()),
+    }
+}
+
+/// Opens the desk, when the agent is under way already: nobody waits for it before.
+fn open_desk<'run>(
+    record: Option<&Record>,
+    plan: &'run Plan,
+    group: Option<&Group>,
+) -> (Option<desk::Place>, Option<Desk<'run>>) {
+    match record.map(desk::open).transpose() {
+        Ok(opened) => opened
+            .map(|(place, listener)| (place, Desk::new(listener, plan, group.map(Group::record))))
+            .unzip(),
+        // The run is as tight without it.
+        Err(error) => {
+            output::warn(&rcc_plan::escape(error.to_string()));
+            (None, None)
+        }
     }
 }
 
@@ -217,7 +238,8 @@ fn refusal_line(refusal: &RefusalCount) -> String {
     )
 }
 
-fn not_executed(plan: &Plan, errno: Errno, code: i32) -> CliError {
+/// Says why a command could not be executed inside.
+pub(crate) fn not_executed(plan: &Plan, errno: Errno, code: i32) -> CliError {
     let program = plan
         .argv
         .first()

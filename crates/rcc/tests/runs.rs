@@ -4,5 +4,7 @@
 
 mod scene;
 
+#[path = "runs/ending.rs"]
+mod ending;
 #[path = "runs/listing.rs"]
 mod listing;

@@ -1,6 +1,6 @@
 //! Who is at the other end of a Unix socket, and in which user namespace.
 //!
-//! Must not decide who is welcome.
+//! The one judgement made here is [`is_callers_own`]: every control socket asks it.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -72,6 +72,30 @@ impl Peer {
         })
     }
 
+    /// A descriptor of the process, for signals. On the side that connected it is the process that listens.
+    ///
+    /// # Errors
+    /// `ESRCH` when it has ended; out of descriptors.
+    pub fn process(&self, socket: impl AsFd) -> Result<OwnedFd, SysError> {
+        if let Some(handle) = &self.handle {
+            return handle
+                .try_clone()
+                .map_err(|_| SysError::new("dup(2)", "process descriptor", Errno::MFILE));
+        }
+        let handle = rustix::process::pidfd_open(self.pid, rustix::process::PidfdFlags::empty())
+            .map_err(|errno| SysError::new("pidfd_open(2)", "", errno))?;
+        // As long as the connection stands, the number was that process's when it was opened.
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut events = [PollFd::new(&socket, PollFlags::empty())];
+        match poll(&mut events, Some(&now)) {
+            Ok(0) => Ok(handle),
+            _ => Err(SysError::new("pidfd_open(2)", "", Errno::SRCH)),
+        }
+    }
+
     /// The user namespace of the process now.
     ///
     /// # Errors
@@ -84,6 +108,28 @@ impl Peer {
             Some(handle) if has_ended(handle)? => Err(SysError::new("stat(2)", path, Errno::SRCH)),
             Some(_) | None => Ok(found),
         }
+    }
+}
+
+/// Whether the other end of a Unix socket is the user's own process outside of every sandbox, or root's. What cannot be told
+/// is a no.
+///
+/// An agent has the user's own uid, so a uid says little: but its processes live in a user namespace that is a child of ours,
+/// and no call leads back.
+#[must_use]
+pub fn is_callers_own(socket: impl AsFd) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    let Ok(peer) = Peer::of(socket) else {
+        return false;
+    };
+    match peer.uid {
+        // Root's processes cannot be looked at by others; in the agent's namespace no id leads to root.
+        0 if own != 0 => true,
+        uid if uid == own => match (peer.user_namespace(), UserNamespace::own()) {
+            (Ok(peer), Ok(own)) => peer == own,
+            (Err(_), _) | (_, Err(_)) => false,
+        },
+        _ => false,
     }
 }
 

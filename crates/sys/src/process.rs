@@ -119,19 +119,32 @@ pub fn clone_process(flags: CloneFlags) -> Result<Forked, SysError> {
     }
 }
 
+/// The process had one thread when this was made. Whoever keeps it promises to start none.
+#[derive(Debug)]
+pub struct Alone(());
+
+impl Alone {
+    /// Counts the threads in `/proc`, which must be that of this process's own pid namespace: after `setns(2)` into another
+    /// mount namespace it is too late.
+    ///
+    /// # Errors
+    /// `EBUSY` with more than one thread.
+    pub fn prove() -> Result<Self, SysError> {
+        if thread_count() == Some(1) {
+            Ok(Self(()))
+        } else {
+            let on = "a process with several threads";
+            Err(SysError::new("fork(2)", on, Errno::BUSY))
+        }
+    }
+}
+
 /// Forks with the plain `clone(2)`, which a system-call filter that forbids `clone3(2)` still allows. `None` is the child.
 ///
 /// # Errors
-/// `EAGAIN`/`ENOMEM`: out of processes or memory. `EBUSY` with more than one thread, as [`clone_process`].
-pub fn fork() -> Result<Option<Pid>, SysError> {
-    if thread_count() != Some(1) {
-        return Err(SysError::new(
-            "fork(2)",
-            "a process with several threads",
-            Errno::BUSY,
-        ));
-    }
-    // SAFETY: this process has one thread, so the child cannot miss a lock that another thread held; no memory is shared.
+/// `EAGAIN`/`ENOMEM`: out of processes or memory.
+pub fn fork(_: &Alone) -> Result<Option<Pid>, SysError> {
+    // SAFETY: by its argument this process has one thread, so the child cannot miss a lock that another thread held; no memory is shared.
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => Err(SysError::new("fork(2)", "", last_errno())),

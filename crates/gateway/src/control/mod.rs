@@ -24,7 +24,7 @@ pub use protocol::{
     RuleLine, StillRefused, parse_request, parse_response, request_line,
 };
 use rcc_spec::{HostName, Protocol};
-use rcc_sys::peer::{Peer, UserNamespace};
+use rcc_sys::peer::is_callers_own;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -64,7 +64,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, control: GatewayControl, listener
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        if !is_welcome(&stream) {
+        if !is_callers_own(&stream) {
             // Not a word: whoever this is, it has no business here.
             continue;
         }
@@ -79,23 +79,6 @@ pub(crate) async fn serve(shared: Arc<Shared>, control: GatewayControl, listener
             attend(&shared, &control, stream).await;
             drop(permit);
         });
-    }
-}
-
-/// Whether a client is the user's own process outside of every sandbox. What cannot be told is a no.
-fn is_welcome(stream: &UnixStream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    let Ok(peer) = Peer::of(stream) else {
-        return false;
-    };
-    match peer.uid {
-        // Root's processes cannot be looked at by others; in the agent's namespace no id leads to root.
-        0 if own != 0 => true,
-        uid if uid == own => match (peer.user_namespace(), UserNamespace::own()) {
-            (Ok(peer), Ok(own)) => peer == own,
-            (Err(_), _) | (_, Err(_)) => false,
-        },
-        _ => false,
     }
 }
 

@@ -33,27 +33,33 @@ const PROTECTING: [&str; 5] = ["ro", "rw", "nosuid", "nodev", "noexec"];
 /// Runs a sandbox with these flags and gives its record, normalised.
 #[track_caller]
 pub(crate) fn posture(scene: &Scene, flags: &[&str]) -> Value {
-    let script = "umask 027; exec \"$@\"";
-    let (namespaces, outside) = outside(scene);
-    let command = scene.command("sh").env("PATH", "/usr/bin:/bin").args([
-        "-c",
-        script,
-        "sh",
-        crate::scene::RCC,
-        "run",
-    ]);
-    // A copy in the scene: the place of the build would show as directories of its own.
+    let program = program(scene);
+    let program = program.to_str().unwrap();
+    let words = [&["run"][..], flags, &["--ro", program, "--"]].concat();
+    posture_by(scene, &words)
+}
+
+/// A copy of the probe in the scene: the place of the build would show as directories of its own.
+pub(crate) fn program(scene: &Scene) -> std::path::PathBuf {
     let program = scene.base.join("bin/rcc-probe");
     if !program.exists() {
         std::fs::create_dir_all(scene.base.join("bin")).unwrap();
         rcc_testkit::copy_program(&probe::path(), &program);
     }
-    let command = command
-        .args(flags)
-        .arg("--ro")
-        .arg(&program)
-        .arg("--")
-        .arg(&program)
+    program
+}
+
+/// The record of a process that `rcc` with these words starts, normalised.
+#[track_caller]
+pub(crate) fn posture_by(scene: &Scene, words: &[&str]) -> Value {
+    let script = "umask 027; exec \"$@\"";
+    let (namespaces, outside) = outside(scene);
+    let command = scene
+        .command("sh")
+        .env("PATH", "/usr/bin:/bin")
+        .args(["-c", script, "sh", crate::scene::RCC])
+        .args(words)
+        .arg(program(scene))
         .arg("posture");
     let record = Record::of(&command.args(namespaces).output());
     let mut record = record.assert_ok().detail.clone();

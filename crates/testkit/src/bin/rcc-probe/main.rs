@@ -11,6 +11,7 @@ mod arguments;
 mod datagrams;
 mod files;
 mod filter;
+mod hunt;
 mod kernel;
 mod mounts;
 mod namespaces;
@@ -84,6 +85,7 @@ fn tables() -> impl Iterator<Item = &'static Probe> {
         datagrams::PROBES,
         files::PROBES,
         filter::PROBES,
+        hunt::PROBES,
         kernel::PROBES,
         mounts::PROBES,
         namespaces::PROBES,
