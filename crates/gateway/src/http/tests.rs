@@ -213,7 +213,8 @@ fn a_first_line_without_end_is_not_looked_at_for_ever() {
 
 #[test]
 fn spoilt_requests_never_panic_and_every_portion_gives_the_same() {
-    let good = b"POST http://a.example.com/x HTTP/1.1\r\nHost: a.example.com\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n0\r\nT: 1\r\n\r\nGET / HTTP/1.1\r\nHost: a.example.com:80\r\n\r\n";
+    let good = b"POST http://a.example.com/x HTTP/1.1\r\nHost: a.example.com\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n0\r\nT: 1\r\n\r\nGET / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nHost: a.example.com:80\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\nGET /2 HTTP/1.1\r\nHost: a.example.com\r\n\r\n";
+    let mut left_out = 0;
     let mut state = 0x5eed_u64;
     for _ in 0..3000 {
         let mut bytes = good.to_vec();
@@ -230,5 +231,13 @@ fn spoilt_requests_never_panic_and_every_portion_gives_the_same() {
         assert_eq!(feed(random_portions(&bytes, state)), whole);
         // Nothing goes on that was not said, and in its order.
         assert!(whole.passed.len() <= bytes.len());
+        // What goes on reads as what was judged, also where an offer was left out.
+        let again = feed([whole.passed.as_slice()]);
+        assert_eq!((&again.hosts, &again.passed), (&whole.hosts, &whole.passed));
+        let goes_on = String::from_utf8_lossy(&whole.passed).into_owned();
+        assert!(!goes_on.contains("\r\nUpgrade: h2c\r\n"), "{goes_on}");
+        let is_offer = whole.hosts.len() >= 2 && !goes_on.contains("Settings: AAMAAABk");
+        left_out += usize::from(is_offer);
     }
+    assert!(left_out > 100, "{left_out}");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rcc_spec::NetworkMode;
 use rcc_testkit::dns::parse;
 
-use crate::world::{Setup, assert_refused, assert_reset, query, read_all};
+use crate::world::{Setup, assert_reset, query, read_all};
 
 /// Pseudo-random numbers with a fixed seed: a failure can be repeated.
 struct Random(u64);
@@ -80,7 +80,7 @@ fn connections_beyond_the_limit_are_reset_and_the_rest_is_served() {
         held.push((client, server));
     }
     for _ in 0..20 {
-        assert_refused(&mut world.connect_name("peer.example.com", 443));
+        assert_reset(&mut world.connect_name("peer.example.com", 443));
     }
     let (client, mut server) = held.pop().unwrap();
     drop(client);
@@ -131,7 +131,7 @@ fn where_there_is_no_room_the_oldest_silent_connection_makes_it() {
         server.read_exact(&mut [0]).unwrap();
         kept.push((client, served));
     }
-    assert_refused(&mut world.connect_name("peer.example.com", 443));
+    assert_reset(&mut world.connect_name("peer.example.com", 443));
     drop((idle_server, half_server, kept));
     let (_, log) = world.finish();
     let cut = |event: &str| {
