@@ -247,22 +247,31 @@ fn tell_others(record: &Record) {
     }
 }
 
-/// Removes snapshots that were never finished: their runs were killed before the agent started.
+/// Removes what killed runs left: snapshots that were never finished, and the rest of those that were closed.
 fn sweep(record: &Record) {
     let runs = record.path().parent().map(std::fs::read_dir);
     for entry in runs.into_iter().flatten().flatten().flatten() {
         let path = entry.path();
-        if path == record.path() || !matches!(held(&path), Ok(Some(Held::Part))) {
-            continue;
-        }
+        let decided = match held(&path) {
+            Ok(Some(Held::Part)) => false,
+            Ok(Some(Held::Changes | Held::Undone)) if path.join("snapshot").exists() => true,
+            _ => continue,
+        };
         let Ok(directory) = open_record(&path) else {
             continue;
         };
-        // A run that takes its snapshot at this moment holds the lock.
-        if rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            // What cannot be removed now is tried again the next time.
-            let _ = remove_snapshot(&path);
+        // A run that takes or closes its snapshot at this moment holds the lock.
+        if path == record.path()
+            || rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err()
+        {
+            continue;
         }
+        // What cannot be removed now is tried again the next time.
+        let _ = if decided {
+            close(&path).map(drop)
+        } else {
+            remove_snapshot(&path)
+        };
     }
 }
 
