@@ -2,6 +2,7 @@
 //! layer. Must not change a project.
 
 mod applied;
+mod brings;
 pub(crate) mod direct;
 mod show;
 mod text;
@@ -260,10 +261,12 @@ pub(crate) fn begin(
 pub(crate) fn end(record: &Record) {
     let told = Layer::open(record.path()).and_then(|layer| {
         let Some(layer) = layer else { return Ok(()) };
-        let changes = changes(&layer.upper()?, &layer.lower()?)?;
+        let (upper, lower) = (layer.upper()?, layer.lower()?);
+        let changes = changes(&upper, &lower)?;
         match changes.listed().count() {
             0 => layer.remove(),
             count => {
+                brings::tell(&changes, &upper, &lower);
                 let files = if count == 1 { "file" } else { "files" };
                 output::note(&format!(
                     "{count} {files} changed; rcc diff, rcc apply or rcc discard (run {})",

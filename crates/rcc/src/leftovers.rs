@@ -146,7 +146,15 @@ pub(crate) fn tell(session: &Session) {
             ProtectedClass::ReadOnly => {}
         }
     }
-    tell_list(listed);
+    tell_list(
+        "new or changed in the project, and run or trusted by programs of your own outside the sandbox; look before you use them:",
+        listed,
+    );
+    tell_counted(&counted);
+}
+
+/// Tells about names that only count when someone builds, tests or opens the project.
+pub(crate) fn tell_counted(counted: &[&PathBuf]) {
     if !counted.is_empty() {
         let examples: Vec<String> = counted.iter().take(EXAMPLES).map(escape).collect();
         let more = if counted.len() > EXAMPLES { " …" } else { "" };
@@ -166,15 +174,14 @@ fn line(path: &Path, name: Option<&ProtectedName>) -> String {
     }
 }
 
-fn tell_list(mut listed: Vec<String>) {
+/// Lists names under a heading; none needs no heading.
+pub(crate) fn tell_list(heading: &str, mut listed: Vec<String>) {
     if listed.is_empty() {
         return;
     }
     listed.sort();
     listed.dedup();
-    output::note(
-        "new or changed in the project, and run or trusted by programs of your own outside the sandbox; look before you use them:",
-    );
+    output::note(heading);
     for line in listed.iter().take(LISTED) {
         output::say(&format!("  {line}\n"));
     }

@@ -191,6 +191,41 @@ fn protected_paths_stay_closed_on_top_of_the_layer() {
 }
 
 #[test]
+fn what_programs_of_the_host_would_run_is_told_at_the_end() {
+    let bench = Bench::new("brings");
+    bench.file("a", "x\n");
+    let output = bench.cow(
+        "echo x > .envrc; mkdir -p sub/.vscode .github/workflows; echo {} > sub/.vscode/tasks.json; echo x > Makefile; echo x > b
+         mkdir -p bare/objects bare/refs; echo x > bare/HEAD; echo x > bare/config; rm a",
+    );
+    assert_eq!(output.code, 0, "{output:?}");
+    for text in [
+        "among the changes, and run or trusted by programs of your own once they are in the project",
+        "\n  .envrc (direnv",
+        "\n  sub/.vscode/tasks.json (",
+        "\n  bare/config (git takes configuration or programs from it; rcc apply holds it back until you name it)",
+        "1 new or changed file run or count when you build, test or open the project: Makefile",
+    ] {
+        assert!(output.stderr.contains(text), "{text}: {output:?}");
+    }
+    assert!(!output.stderr.contains("  b ("), "{output:?}");
+    // Positive control: what is told to be held back is.
+    let applied = bench.rcc(&["apply"]);
+    for name in [".envrc", "bare/config", "sub/.vscode"] {
+        assert!(
+            applied.stderr.contains(&format!("held back: {name}")),
+            "{applied:?}"
+        );
+    }
+    // A run that brings nothing of the kind says nothing of it.
+    let output = bench.cow("echo y > plain");
+    assert!(
+        !output.stderr.contains("programs of your own"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn the_layer_is_out_of_the_agents_reach() {
     let bench = Bench::new("reach");
     bench.file("a", "x\n");

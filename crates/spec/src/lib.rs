@@ -62,7 +62,7 @@ pub use ports::{Checks, PortRange, Ports, PortsError, Protocol, Transport};
 pub use preset::{AgentPreset, PathKind, StatePath};
 pub use protected::{
     DEPENDENCY_DIRECTORIES, PROTECTED_NAMES, ProtectedClass, ProtectedName, ProtectedPlace,
-    is_host_executed,
+    is_host_executed, protected_name,
 };
 pub use publish::{Publish, PublishError};
 pub use registries::PackageManager;

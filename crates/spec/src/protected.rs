@@ -69,41 +69,58 @@ pub const DEPENDENCY_DIRECTORIES: &[&str] = &[
 /// Components are compared as bytes without regard to the case of letters: some file systems have none.
 #[must_use]
 pub fn is_host_executed(path: &Path) -> bool {
+    let git_file = path
+        .file_name()
+        .is_some_and(|last| last.eq_ignore_ascii_case(".git"));
+    (git_file && path.components().count() > 1)
+        || matching(path).any(|name| name.class == ProtectedClass::ReadOnly)
+}
+
+/// The name of the table that counts at this path of a project, the most protected one where there are several.
+///
+/// Of what lies in directories of dependencies only what git runs counts, as [`DEPENDENCY_DIRECTORIES`] says.
+#[must_use]
+pub fn protected_name(path: &Path) -> Option<&'static ProtectedName> {
+    let foreign = path
+        .iter()
+        .any(|part| DEPENDENCY_DIRECTORIES.iter().any(|name| part == *name));
+    matching(path)
+        .filter(|name| !foreign || name.place == ProtectedPlace::GitDirectory)
+        .min_by_key(|name| name.class)
+}
+
+/// Every name of the table that a path is, or lies in.
+fn matching(path: &Path) -> impl Iterator<Item = &'static ProtectedName> {
     let parts: Vec<String> = path
         .components()
         .map(|part| part.as_os_str().to_string_lossy().to_lowercase())
         .collect();
     let in_git = parts.iter().position(|part| part == ".git");
-    let git_file = parts.last().is_some_and(|last| last == ".git");
-    PROTECTED_NAMES
-        .iter()
-        .filter(|name| name.class == ProtectedClass::ReadOnly)
-        .any(|name| {
-            let wanted: Vec<String> = name
-                .path
-                .trim_end_matches('/')
-                .split('/')
-                .map(str::to_lowercase)
-                .collect();
-            let found = parts
-                .windows(wanted.len())
-                .position(|window| window == wanted);
-            match (name.place, found) {
-                (_, None) => false,
-                (ProtectedPlace::Top, Some(at)) => at == 0,
-                (ProtectedPlace::Anywhere, Some(_)) => true,
-                // `config` and `hooks` are ordinary names outside of one; `commondir` makes a directory one.
-                (ProtectedPlace::GitDirectory, Some(_)) => in_git.is_some_and(|git| {
-                    parts
-                        .get(git + 1..)
-                        .unwrap_or_default()
-                        .windows(wanted.len())
-                        .any(|window| window == wanted)
-                        && !is_git_data(parts.get(git + 1..).unwrap_or_default())
-                }),
-            }
-        })
-        || (git_file && parts.len() > 1)
+    PROTECTED_NAMES.iter().filter(move |name| {
+        let wanted: Vec<String> = name
+            .path
+            .trim_end_matches('/')
+            .split('/')
+            .map(str::to_lowercase)
+            .collect();
+        let found = parts
+            .windows(wanted.len())
+            .position(|window| window == wanted);
+        match (name.place, found) {
+            (_, None) => false,
+            (ProtectedPlace::Top, Some(at)) => at == 0,
+            (ProtectedPlace::Anywhere, Some(_)) => true,
+            // `config` and `hooks` are ordinary names outside of one; `commondir` makes a directory one.
+            (ProtectedPlace::GitDirectory, Some(_)) => in_git.is_some_and(|git| {
+                parts
+                    .get(git + 1..)
+                    .unwrap_or_default()
+                    .windows(wanted.len())
+                    .any(|window| window == wanted)
+                    && !is_git_data(parts.get(git + 1..).unwrap_or_default())
+            }),
+        }
+    })
 }
 
 /// Names of branches and objects in a git directory: a branch may be called `config`.
@@ -203,6 +220,17 @@ mod tests {
         ] {
             assert!(!is_host_executed(Path::new(path)), "{path}");
         }
+    }
+
+    #[test]
+    fn a_path_has_the_class_of_the_name_that_it_is_or_lies_in() {
+        let class = |path: &str| protected_name(Path::new(path)).map(|name| name.class);
+        assert_eq!(class("a/.envrc"), Some(ReadOnly));
+        assert_eq!(class("sub/.husky/pre-commit"), Some(ReadOnly));
+        assert_eq!(class("a/package.json"), Some(Build));
+        assert_eq!(class("node_modules/a/package.json"), None);
+        assert_eq!(class("node_modules/a/.git/config"), Some(ReadOnly));
+        assert_eq!(class("src/main.rs"), None);
     }
 
     #[test]

@@ -89,6 +89,13 @@ struct Sides<'a> {
     lower: &'a Tree,
 }
 
+/// Whether git would take configuration or programs from a path because its directory has the shape of a repository,
+/// whatever it is called.
+#[must_use]
+pub fn leads_git(path: &Path, upper: &Tree, lower: &Tree) -> bool {
+    repository::is_of_repository(path, Sides { upper, lower })
+}
+
 /// Completes an apply that was interrupted, if there is one.
 pub(crate) fn resume(
     record: &Path,
