@@ -64,6 +64,33 @@ pub fn group_facts(project: &Path) -> GroupFacts {
     }
 }
 
+/// Finds the group of a run from one of its processes: controller (none in version 2) and directory of each hierarchy in which
+/// the process is in a group whose name begins with `name`.
+#[must_use]
+pub fn group_of(pid: u32, name: &str) -> Vec<(String, PathBuf)> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let mut found = Vec::new();
+    for hierarchy in hierarchies(&fs::read("/proc/self/mountinfo").unwrap_or_default()) {
+        let Some(directory) = own_directory(&hierarchy, &groups) else {
+            continue;
+        };
+        let last = directory.file_name().unwrap_or_default().to_string_lossy();
+        if last != name && last.strip_suffix(".scope") != Some(name) {
+            continue;
+        }
+        match hierarchy.controllers {
+            None => found.push((String::new(), directory)),
+            Some(controllers) => {
+                let useful = controllers
+                    .into_iter()
+                    .filter(|one| LEGACY.contains(&one.as_str()));
+                found.extend(useful.map(|one| (one, directory.clone())));
+            }
+        }
+    }
+    found
+}
+
 /// Whether `RLIMIT_NPROC` binds processes of this user: the machine's user 0 is free of it (`copy_process()` in
 /// kernel/fork.c). What looks like user 0 of the level above counts as that.
 #[must_use]

@@ -19,7 +19,7 @@ use crate::launch::Child;
 use crate::scope;
 
 /// Begins the names of all groups of runs; the run's id follows.
-const PREFIX: &str = "rcc-run-";
+pub const GROUP_PREFIX: &str = "rcc-run-";
 /// An empty group younger than this may belong to a run that begins just now.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 /// Length of the period in which the processor limit is counted, in microseconds: the kernel's default.
@@ -54,6 +54,25 @@ impl GroupRecord {
     #[must_use]
     pub fn usage(&self) -> GroupUsage {
         self.files().usage()
+    }
+
+    /// Reads the limits that are in force, which need not be those that it was made with.
+    #[must_use]
+    pub fn in_force(&self) -> GroupSettings {
+        let files = self.files();
+        let number = |controller, file| files.number(controller, file);
+        let legacy = matches!(files, GroupFiles::Legacy(_));
+        let memory = if legacy {
+            "memory.limit_in_bytes"
+        } else {
+            "memory.max"
+        };
+        GroupSettings {
+            // Version 1 has no word for "none" but the largest multiple of a page.
+            memory: number("memory", memory).filter(|bytes| *bytes < u64::MAX / 4),
+            pids: number("pids", "pids.max"),
+            ..GroupSettings::default()
+        }
     }
 
     /// The processes in the group.
@@ -93,7 +112,7 @@ impl Group {
             .pidfd()
             .and_then(|init| pid_of(std::os::fd::AsFd::as_fd(init)));
         let pid = pid.map_err(on_step(step))?;
-        let name = format!("{PREFIX}{run_id}");
+        let name = format!("{GROUP_PREFIX}{run_id}");
         let files = match &plan.place {
             GroupPlace::Scope { manager } => {
                 let (unit, directory) = scope::make(*manager, &name, &plan.settings, pid)?;
@@ -176,6 +195,11 @@ impl Group {
     #[must_use]
     pub fn settings(&self) -> &GroupSettings {
         &self.settings
+    }
+
+    /// Whether systemd made it, and takes it away.
+    pub(crate) const fn is_scope(&self) -> bool {
+        self.scope.is_some()
     }
 
     pub(crate) const fn files(&self) -> &GroupFiles {
@@ -298,7 +322,10 @@ fn sweep(parent: &Path) {
         return;
     };
     for entry in entries.flatten() {
-        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let is_ours = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(GROUP_PREFIX);
         let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
         if is_ours && age().is_some_and(|age| age > STALE_AFTER) {
             // One with processes is busy, and stays.

@@ -82,6 +82,8 @@ pub struct LimitReport {
     pub ended: Option<Ended>,
     /// Names of processes that the kernel killed for their memory.
     pub victims: Vec<String>,
+    /// What the group used when it was last looked at: systemd takes a scope away as soon as it is empty.
+    pub usage: GroupUsage,
 }
 
 /// The thread.
@@ -103,7 +105,9 @@ impl LimitWatch {
         tell: impl FnMut(LimitEvent) + Send + 'static,
     ) -> Result<Option<Self>, NativeError> {
         let memory = group.filter(|group| group.settings().memory.is_some());
-        if limits.timeout_ms.is_none() && limits.idle_timeout_ms.is_none() && memory.is_none() {
+        let scope = group.is_some_and(Group::is_scope);
+        let times = limits.timeout_ms.is_some() || limits.idle_timeout_ms.is_some();
+        if !times && memory.is_none() && !scope {
             return Ok(None);
         }
         let step = "watch the limits of the run";
@@ -257,7 +261,7 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
     /// The time until something is to be looked at.
     fn next_look(&self) -> Duration {
         let mut next = Duration::from_secs(3600);
-        if self.events.is_some() {
+        if self.group.is_some() {
             next = if self.soon > 0 { LOOK_SOON } else { LOOK };
         }
         if let Some(limit) = self.limits.idle_timeout_ms {
@@ -278,10 +282,14 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
         let Some(group) = self.group.clone() else {
             return;
         };
+        let usage = group.usage();
+        if usage == GroupUsage::default() {
+            return;
+        }
+        self.report.usage = usage.clone();
         let Some(limit) = group.settings.memory else {
             return;
         };
-        let usage = group.usage();
         let used = usage.memory.unwrap_or(0);
         if used > limit / 2 || self.soon > 0 {
             for pid in group.processes() {

@@ -3,6 +3,7 @@
 //! Its processes are those in the pid namespace of its first process, whoever started them. The reader must be the run's own user (or
 //! root) outside of the sandbox. Must not trust what it reads for more than a number: names of processes are the agent's words.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::Read as _;
 
@@ -52,11 +53,7 @@ pub enum Detail {
 /// Lists the processes of the sandbox whose first process is `init`; empty when it has ended.
 #[must_use]
 pub(crate) fn processes(init: Pid) -> Vec<Pid> {
-    let namespace = |pid: Pid| {
-        let path = format!("/proc/{}/ns/pid", pid.as_raw_nonzero());
-        rustix::fs::readlinkat(CWD, path, Vec::new()).ok()
-    };
-    let Some(own) = namespace(init) else {
+    let Some(own) = pid_namespace(init) else {
         return Vec::new();
     };
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -65,8 +62,31 @@ pub(crate) fn processes(init: Pid) -> Vec<Pid> {
     entries
         .flatten()
         .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-        .filter(|pid| namespace(*pid).as_ref() == Some(&own))
+        .filter(|pid| pid_namespace(*pid).as_ref() == Some(&own))
         .collect()
+}
+
+/// Finds the first process of the sandbox that a supervisor has: its only child in another pid namespace. None before it is
+/// made and after it ended.
+#[must_use]
+pub fn sandbox_of(supervisor: Pid) -> Option<Pid> {
+    let own = pid_namespace(supervisor)?;
+    let entries = fs::read_dir("/proc").ok()?;
+    entries
+        .flatten()
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .filter(|pid| parent(*pid) == Some(supervisor))
+        .find(|pid| pid_namespace(*pid).is_some_and(|namespace| namespace != own))
+}
+
+fn pid_namespace(pid: Pid) -> Option<CString> {
+    let path = format!("/proc/{}/ns/pid", pid.as_raw_nonzero());
+    rustix::fs::readlinkat(CWD, path, Vec::new()).ok()
+}
+
+fn parent(pid: Pid) -> Option<Pid> {
+    let stat = read(pid, "stat")?;
+    Pid::from_raw(stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?)
 }
 
 /// Sums what the processes of a sandbox use; none when it has ended.

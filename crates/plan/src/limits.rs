@@ -251,7 +251,13 @@ pub(crate) fn limits(
         None
     } else {
         let place = choose(facts, &needed);
-        if let Some(&&(key, _, origin)) = grouped.first()
+        // The one that is named is the first that systemd, which comes first, could not keep.
+        let kept = facts.scope.as_ref().map(|scope| &scope.controllers);
+        let lost = grouped.iter().find(|(key, _, _)| {
+            let controller = Controller::of(*key);
+            !kept.is_some_and(|kept| controller.is_some_and(|one| kept.contains(&one)))
+        });
+        if let Some(&&(key, _, origin)) = lost.or(grouped.first())
             && place.is_none()
         {
             return Err(refusal(key, origin, facts, &needed));

@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     /// Print everything known about runs as JSON
     Inspect(InspectArgs),
+    /// Show what runs use: memory, processor, processes, disk, network
+    Stats(StatsArgs),
     /// Tell what works on this host, what is missing, and the fix
     Doctor(DoctorArgs),
     /// Approve, list or revoke the policies of projects
@@ -160,6 +162,9 @@ pub(crate) struct RunFlags {
     /// Call the run NAME, for commands that take a run; of the runs under way only one can have it
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Say at the end what the run used
+    #[arg(long)]
+    pub(crate) stats: bool,
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
 }
@@ -543,6 +548,19 @@ pub(crate) enum LearnFormat {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// Print JSON, one run a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Go on, once a second, until nothing runs
+    #[arg(short = 'w', long)]
+    pub(crate) watch: bool,
+    /// A run's id, the beginning of it, or its name (default: every run under way)
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// Print the result as JSON
     #[arg(long)]
@@ -638,6 +656,7 @@ impl RunFlags {
         self.audit = later.audit.or(self.audit);
         self.home = later.home.or(self.home);
         self.name = later.name.or(self.name);
+        self.stats |= later.stats;
         self.limits = self.limits.join(later.limits);
         self
     }

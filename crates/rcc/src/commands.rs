@@ -16,6 +16,7 @@ pub(crate) mod plan;
 pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod shell;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod trust;
 pub(crate) mod undo;

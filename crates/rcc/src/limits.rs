@@ -4,10 +4,35 @@
 
 use std::io::IsTerminal as _;
 
-use rcc_native::{Ended, Group, LimitEvent, LimitReport};
+use rcc_native::{Ended, GROUP_PREFIX, Group, GroupRecord, LimitEvent, LimitReport};
+use rcc_plan::{GroupSettings, Manager};
 use rcc_spec::LimitKey;
+use rcc_sys::process::ChildrenUsage;
+use rustix::process::Pid;
 
 use crate::output;
+
+/// The group of a run that is under way, found from its first process; none when the run has none.
+pub(crate) fn group_of(init: Pid, id: &str) -> Option<GroupRecord> {
+    let pid = u32::try_from(init.as_raw_nonzero().get()).ok()?;
+    let found = rcc_host::group_of(pid, &format!("{GROUP_PREFIX}{id}"));
+    let (_, first) = found.first()?;
+    let unit = first.file_name()?.to_string_lossy().into_owned();
+    let manager = match rustix::process::geteuid().is_root() {
+        true => Manager::System,
+        false => Manager::User,
+    };
+    let mut record = GroupRecord {
+        scope: unit.ends_with(".scope").then_some((unit, manager)),
+        directories: found
+            .into_iter()
+            .map(|(name, path)| (name, path.into()))
+            .collect(),
+        settings: GroupSettings::default(),
+    };
+    record.settings = record.in_force();
+    Some(record)
+}
 
 /// The line for an event; printed at once.
 pub(crate) fn tell(event: &LimitEvent) {
@@ -79,7 +104,7 @@ pub(crate) fn sum_up(group: &Group, report: &LimitReport) {
 }
 
 fn sums(group: &Group, report: &LimitReport) -> Vec<String> {
-    let (usage, settings) = (group.usage(), group.settings());
+    let (usage, settings) = (group.usage().or_earlier(&report.usage), group.settings());
     let mut texts = Vec::new();
     if let (1.., Some(limit)) = (usage.memory_kills, settings.memory) {
         let many = if usage.memory_kills == 1 {
@@ -112,6 +137,36 @@ fn sums(group: &Group, report: &LimitReport) -> Vec<String> {
         ));
     }
     texts
+}
+
+/// What the run used, in one line (`--stats`). Without a group the kernel remembers processor time and the largest process.
+pub(crate) fn tell_usage(group: Option<&Group>, report: &LimitReport, time: std::time::Duration) {
+    let used = group.map(Group::usage).unwrap_or_default();
+    let used = used.or_earlier(&report.usage);
+    let seen = ChildrenUsage::now();
+    let mut words = vec![
+        format!("{}.{:02}s", time.as_secs(), time.subsec_millis() / 10),
+        format!(
+            "processor {}",
+            crate::commands::stats::seconds(used.cpu_us.unwrap_or(0).max(seen.cpu_us))
+        ),
+        match used.memory_peak {
+            Some(peak) => format!("memory at most {}", rough(peak)),
+            None => format!("largest process {}", rough(seen.largest_bytes)),
+        },
+    ];
+    words.extend(
+        used.pids_peak
+            .map(|pids| format!("at most {pids} processes")),
+    );
+    if let Some((read, written)) = used.io_read.zip(used.io_written) {
+        words.push(format!(
+            "disk {} read, {} written",
+            rough(read),
+            rough(written)
+        ));
+    }
+    output::note(&format!("the run used: {}", words.join("; ")));
 }
 
 /// A size with one digit after the point, for reading.

@@ -97,6 +97,7 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Some(Command::Kill(args)) => commands::stop::kill(&args),
         Some(Command::Exec(args)) => commands::exec::run(args),
         Some(Command::Inspect(args)) => commands::inspect::run(&args),
+        Some(Command::Stats(args)) => commands::stats::run(&args),
         Some(Command::Doctor(args)) => commands::doctor::run(&args),
         Some(Command::Trust(args)) => commands::trust::run(args),
         Some(Command::Net(args)) => commands::net::run(flags, args),

@@ -62,6 +62,7 @@ pub(crate) fn execute(
     let plan = &session.plan;
     let before = rcc_native::Before::of(plan);
     let running = prepared.start(plan.streams)?;
+    let started = std::time::Instant::now();
     let guard = Guard::start(&running, plan, before)?;
     let tell = |event| limits::tell(&event);
     let watch = LimitWatch::start(&running, &plan.limits, group.as_ref(), tell)?;
@@ -71,6 +72,9 @@ pub(crate) fn execute(
     let outcome = relayed?;
     if let Some(group) = &group {
         limits::sum_up(group, &limited);
+    }
+    if session.sources.flags.stats {
+        limits::tell_usage(group.as_ref(), &limited, started.elapsed());
     }
     if let Some(guard) = guard {
         unprotected::tell(guard.finish())?;

@@ -56,6 +56,27 @@ pub struct GroupUsage {
     pub memory_pressure: Option<u64>,
 }
 
+impl GroupUsage {
+    /// Fills in from an earlier reading what this one has not: a group that is gone tells nothing.
+    #[must_use]
+    pub fn or_earlier(self, earlier: &Self) -> Self {
+        Self {
+            memory: self.memory.or(earlier.memory),
+            memory_peak: self.memory_peak.or(earlier.memory_peak),
+            swap: self.swap.or(earlier.swap),
+            cpu_us: self.cpu_us.or(earlier.cpu_us),
+            cpu_throttled_us: self.cpu_throttled_us.or(earlier.cpu_throttled_us),
+            pids: self.pids.or(earlier.pids),
+            pids_peak: self.pids_peak.or(earlier.pids_peak),
+            io_read: self.io_read.or(earlier.io_read),
+            io_written: self.io_written.or(earlier.io_written),
+            memory_kills: self.memory_kills.max(earlier.memory_kills),
+            pids_refused: self.pids_refused.max(earlier.pids_refused),
+            memory_pressure: self.memory_pressure.or(earlier.memory_pressure),
+        }
+    }
+}
+
 fn failed(call: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> SysError {
     let path = path.display().to_string();
     move |error| {
@@ -125,6 +146,12 @@ impl GroupFiles {
             .map_err(failed("openat(2)", &path))?
             .write_all(value.as_bytes())
             .map_err(failed("write(2)", &path))
+    }
+
+    /// Reads a file that holds one number; none for another word, such as `max`.
+    #[must_use]
+    pub fn number(&self, controller: &str, file: &str) -> Option<u64> {
+        read(self.directory(controller)?, file)?.trim().parse().ok()
     }
 
     /// Tells whether the kernel has this setting for the group.

@@ -493,6 +493,35 @@ pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<Pid, SysError> {
         .ok_or_else(|| SysError::new("read(2)", "the number of a process", Errno::SRCH))
 }
 
+/// What the children of this process that have ended and were collected used, and theirs (`getrusage(2)`, `RUSAGE_CHILDREN`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChildrenUsage {
+    /// Processor time in microseconds.
+    pub cpu_us: u64,
+    /// Memory of the largest one at its largest, in bytes.
+    pub largest_bytes: u64,
+}
+
+impl ChildrenUsage {
+    /// Reads it; all zero should the kernel refuse, which it has no reason to.
+    #[must_use]
+    pub fn now() -> Self {
+        let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: the kernel writes one `rusage` to the live local that the pointer leads to.
+        unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
+        // SAFETY: a `rusage` is numbers only, for which the zeroes above are valid, too.
+        let usage = unsafe { usage.assume_init() };
+        let us = |time: libc::timeval| {
+            let (seconds, rest) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_usec));
+            seconds.unwrap_or(0) * 1_000_000 + rest.unwrap_or(0)
+        };
+        Self {
+            cpu_us: us(usage.ru_utime) + us(usage.ru_stime),
+            largest_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+        }
+    }
+}
+
 /// Drops every supplementary group (`setgroups(2)`); needs `CAP_SETGID` in the current user namespace.
 ///
 /// # Errors

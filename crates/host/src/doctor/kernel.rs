@@ -1,8 +1,8 @@
-//! Checks that need a look and no trial: kernel version, seccomp, Landlock, cgroups.
+//! Checks that need a look and no trial: kernel version, seccomp, Landlock, limits.
 
 use std::path::Path;
 
-use rustix::fs::Access;
+use rcc_plan::{GroupFacts, Manager};
 
 use super::{Check, Finding, Fix, Need, Status, read};
 use crate::root;
@@ -105,57 +105,65 @@ fn landlock_finding(abi: u32, modules: &str) -> Finding {
     }
 }
 
-/// Could limits of memory and processor time be enforced? Reported only: no limit is set yet.
+/// What can enforce limits, and which it cannot?
 pub(super) fn cgroup() -> Finding {
-    let check = Check {
-        name: "cgroup delegation",
-        need: Need::Optional,
-        protects: "limits of memory, processor time and number of processes",
-    };
-    let root = Path::new("/sys/fs/cgroup");
-    let Some(controllers) = read("/sys/fs/cgroup/cgroup.controllers") else {
-        return check.found(
-            Status::Degraded,
-            "no unified hierarchy (cgroup v2) at /sys/fs/cgroup",
-            Some(Fix::new(
-                "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line, or mount cgroup2 there",
-                [],
-            )),
-        );
-    };
-    let controllers = controllers.trim();
-    let own = read("/proc/self/cgroup").and_then(|text| own_group(&text).map(str::to_owned));
-    let writable = own.is_some_and(|own| {
-        let directory = root.join(own.trim_start_matches('/'));
-        ["cgroup.procs", "cgroup.subtree_control"]
-            .iter()
-            .all(|file| rustix::fs::access(directory.join(file), Access::WRITE_OK).is_ok())
-    });
-    if writable {
-        return check.ok(format!(
-            "the own group can be divided; controllers: {controllers}"
-        ));
-    }
-    let uid = rustix::process::getuid().as_raw();
-    let manager = format!("/run/user/{uid}/systemd/private");
-    if std::fs::symlink_metadata(manager).is_ok() {
-        return check.ok(format!(
-            "through the user's systemd; controllers: {controllers}"
-        ));
-    }
-    check.found(
-        Status::Degraded,
-        "neither a group that may be divided nor a systemd of this user",
-        Some(Fix::new(
-            "log in through systemd-logind, or keep the user's systemd running",
-            ["loginctl enable-linger".to_owned()],
-        )),
-    )
+    limits_finding(&crate::groups::group_facts(Path::new("/")))
 }
 
-/// The group of this process in the unified hierarchy (`cgroups(7)`).
-fn own_group(text: &str) -> Option<&str> {
-    text.lines().find_map(|line| line.strip_prefix("0::"))
+fn limits_finding(facts: &GroupFacts) -> Finding {
+    let check = Check {
+        name: "limits",
+        need: Need::Optional,
+        protects: "keeps the agent from taking all memory, processors and disk of the machine",
+    };
+    let (by, has): (&str, Vec<&str>) = if let Some(scope) = &facts.scope {
+        let by = match scope.manager {
+            Manager::User => "a scope of your systemd",
+            Manager::System => "a scope of systemd",
+        };
+        (
+            by,
+            scope.controllers.iter().map(|one| one.as_str()).collect(),
+        )
+    } else if let Some(unified) = &facts.unified {
+        let has = unified.controllers.iter();
+        ("a control group", has.map(|one| one.as_str()).collect())
+    } else if !facts.legacy.is_empty() {
+        let has = facts.legacy.keys().map(|name| match name.as_str() {
+            "blkio" => "io",
+            name => name,
+        });
+        ("control groups of version 1", has.collect())
+    } else {
+        let obstacle = facts.obstacles.first();
+        let reason = obstacle.map_or("no control group can be made", |one| one.reason.as_str());
+        let pids = match facts.process_limit_binds {
+            true => "; the number of processes is limited all the same",
+            false => "",
+        };
+        let fix = obstacle.map(|one| Fix::new(one.fix.clone(), []));
+        return check.found(Status::Degraded, format!("{reason}{pids}"), fix);
+    };
+    let missing: Vec<&str> = ["memory", "cpu", "pids", "io"]
+        .into_iter()
+        .filter(|name| !has.contains(name))
+        .collect();
+    if missing.is_empty() {
+        return check.ok(format!("by {by}: {}", has.join(", ")));
+    }
+    let detail = format!("by {by}: {}; not {}", has.join(", "), missing.join(", "));
+    let fix = match facts.scope.as_ref().map(|scope| scope.manager) {
+        Some(Manager::User) => Fix::new(
+            "let the user's systemd hand them out, then log in again",
+            [
+                "sudo mkdir -p /etc/systemd/system/user@.service.d".to_owned(),
+                "printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf".to_owned(),
+                "sudo systemctl daemon-reload".to_owned(),
+            ],
+        ),
+        _ => Fix::new("enable them in cgroup.subtree_control of the groups above", []),
+    };
+    check.found(Status::Degraded, detail, Some(fix))
 }
 
 #[cfg(test)]
@@ -183,11 +191,38 @@ mod tests {
     }
 
     #[test]
-    fn the_own_group_is_the_unified_one() {
+    fn what_cannot_be_limited_is_named_with_the_fix() {
+        let scope = |controllers: &[Controller]| GroupFacts {
+            scope: Some(ScopeFacts {
+                manager: Manager::User,
+                controllers: controllers.iter().copied().collect(),
+            }),
+            ..GroupFacts::default()
+        };
+        use rcc_plan::{Controller, GroupObstacle, ScopeFacts};
+        let [memory, cpu, pids, io] = [
+            Controller::Memory,
+            Controller::Cpu,
+            Controller::Pids,
+            Controller::Io,
+        ];
+        let whole = limits_finding(&scope(&[memory, cpu, pids, io]));
+        assert_eq!((whole.status, whole.fix), (Status::Ok, None));
+        let part = limits_finding(&scope(&[memory, cpu, pids]));
         assert_eq!(
-            own_group("12:memory:/x\n0::/user.slice/a\n"),
-            Some("/user.slice/a")
+            part.detail,
+            "by a scope of your systemd: memory, cpu, pids; not io"
         );
-        assert_eq!(own_group("1:name=systemd:/\n"), None);
+        assert!(part.fix.unwrap().commands[1].contains("Delegate="));
+        let none = limits_finding(&GroupFacts {
+            process_limit_binds: true,
+            obstacles: vec![GroupObstacle {
+                reason: "no systemd of this user runs".to_owned(),
+                fix: "loginctl enable-linger".to_owned(),
+            }],
+            ..GroupFacts::default()
+        });
+        assert_eq!(none.status, Status::Degraded);
+        assert_eq!(none.fix.unwrap().text, "loginctl enable-linger");
     }
 }
