@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rcc_spec::{DEPENDENCY_DIRECTORIES, PROTECTED_NAMES, Pattern, ProtectedName, ProtectedPlace};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::facts::look_up;
 
@@ -22,6 +23,8 @@ use crate::facts::look_up;
 const ENTRY_LIMIT: usize = 300_000;
 /// Longest time of one look.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
+/// How often the look begins again when directories were moved between listing and opening them.
+const PASSES: usize = 8;
 /// Most links that patterns of hidden files are followed through.
 const LINK_LIMIT: usize = 256;
 /// Entries of one protected directory that its mark is made of.
@@ -53,6 +56,8 @@ pub struct Survey {
     pub entries: usize,
     /// A bound was hit: there is more.
     pub stopped: bool,
+    /// Directories went from under their names in every pass: somebody moves them, and what is in them may be missing here.
+    pub moving: bool,
 }
 
 /// Whether a path lies in a directory of other people's projects.
@@ -63,8 +68,24 @@ pub fn is_dependency(path: &Path) -> bool {
 }
 
 /// Looks at the project.
+///
+/// An agent of another run could exchange a directory with a link whenever it is about to be opened, so that what is in it is
+/// neither protected nor hidden: then the look begins again.
 #[must_use]
 pub fn survey(project: BorrowedFd<'_>, wanted: &Wanted<'_>) -> Survey {
+    let deadline = Instant::now() + TIME_LIMIT;
+    let mut found = pass(project, wanted, deadline);
+    for _ in 1..PASSES {
+        if !found.moving || found.stopped {
+            break;
+        }
+        found = pass(project, wanted, deadline);
+    }
+    found
+}
+
+/// One look from the top.
+fn pass(project: BorrowedFd<'_>, wanted: &Wanted<'_>, deadline: Instant) -> Survey {
     let mut names: HashMap<&[u8], Vec<&'static ProtectedName>> = HashMap::new();
     for name in PROTECTED_NAMES {
         let first = name.path.split('/').next().unwrap_or_default();
@@ -83,7 +104,7 @@ pub fn survey(project: BorrowedFd<'_>, wanted: &Wanted<'_>) -> Survey {
             place: Place::Project,
         }]),
         links: 0,
-        deadline: Instant::now() + TIME_LIMIT,
+        deadline,
         found: Survey::default(),
     };
     // 32 KiB, as the C library's.
@@ -132,6 +153,11 @@ impl Walk<'_> {
     fn directory(&mut self, step: &Step, buffer: &mut [MaybeUninit<u8>]) {
         let directory = match open_directory(self.project, &step.path) {
             Ok(directory) => directory,
+            // It was a directory when its name was read.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                self.found.moving = true;
+                return;
+            }
             // Deeper than a path can name, or closed to the user: nothing that his programs could use either.
             Err(_) => return,
         };
@@ -296,7 +322,7 @@ fn kind_of(directory: BorrowedFd<'_>, name: &[u8]) -> FileType {
 fn exists(directory: BorrowedFd<'_>, path: &Path) -> bool {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat2(directory, path, flags, Mode::empty(), resolve()) {
-        Ok(_) | Err(rustix::io::Errno::LOOP) => true,
+        Ok(_) | Err(Errno::LOOP) => true,
         Err(_) => false,
     }
 }

@@ -56,6 +56,11 @@ impl Before {
                 survey.entries
             ));
         }
+        if survey.moving {
+            output::warn(
+                "directories of the project moved while it was looked at; names that your programs would execute are protected only where they were seen",
+            );
+        }
         let guarded = guarded(facts);
         let configured = configured_names(project, &survey, &user_git(facts));
         let names = survey.names.iter().map(|(path, _)| path);

@@ -40,6 +40,8 @@ mod reading;
 mod replaced;
 #[path = "attacks/sockets.rs"]
 mod sockets;
+#[path = "attacks/spellings.rs"]
+mod spellings;
 #[path = "attacks/terminal.rs"]
 mod terminal;
 #[path = "attacks/writing.rs"]

@@ -878,3 +878,22 @@ fn a_granted_path_exchanged_with_a_link_while_runs_start() {
     std::fs::remove_dir_all(scene.base.join("outside-data")).unwrap();
     assert_decoys(&scene);
 }
+
+/// A hidden name in a directory that changes places with a link, before and behind the look: it is hidden under both
+/// names, or nothing starts.
+#[test]
+fn a_hidden_name_exchanged_with_a_link_while_runs_start() {
+    let Some(scene) = Scene::new("race_hidden") else {
+        return;
+    };
+    scene.file("home/work/project/conf/token.key", SECRET);
+    std::os::unix::fs::symlink(scene.base.join("outside"), scene.project().join("trap")).unwrap();
+    let script = "cat conf/token.key trap/token.key conf/secret trap/secret; true";
+    let control = scene.sh(&["-n"], script);
+    assert!(control.stdout_text().contains(SECRET), "{control}");
+    let flags = ["-n", "--hide", "**/*.key"];
+    let outputs = while_exchanging(&scene, "conf", "trap", &flags, script);
+    let started = outputs.iter().any(|output| output.code() == Some(0));
+    assert!(started, "the control: some runs start");
+    assert_decoys(&scene);
+}

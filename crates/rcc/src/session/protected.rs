@@ -287,6 +287,10 @@ const HIDDEN_LIMIT: usize = 1024;
 
 /// Refuses to hide a part of what the patterns match, and tells about files that can be read under another name.
 pub(super) fn check_hidden(project: &Project, survey: &Survey) -> Result<(), CliError> {
+    if survey.moving {
+        return Err(CliError::new(Kind::Denied, TooMuchToHide::Moving)
+            .hint("something moves directories of the project, perhaps another run; try again"));
+    }
     if survey.stopped || survey.hidden.len() > HIDDEN_LIMIT {
         let error = if survey.stopped {
             TooMuchToHide::Entries {
@@ -325,6 +329,8 @@ enum TooMuchToHide {
         "cannot hide by patterns: the project has more than the {looked_at} entries that were looked at"
     )]
     Entries { looked_at: usize },
+    #[error("cannot hide by patterns: directories of the project move while it is looked at")]
+    Moving,
     #[error("cannot hide by patterns: they match {count} files, at most {limit} can be hidden")]
     Matches { count: usize, limit: usize },
 }
