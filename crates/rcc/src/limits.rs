@@ -3,6 +3,7 @@
 //! Must not print a name of the agent's unescaped. While the agent has the terminal in raw mode, a line break needs its carriage return.
 
 use std::io::IsTerminal as _;
+use std::time::Instant;
 
 use rcc_native::{Ended, GROUP_PREFIX, Group, GroupRecord, LimitEvent, LimitReport};
 use rcc_plan::{GroupSettings, Manager};
@@ -139,22 +140,39 @@ fn sums(group: &Group, report: &LimitReport) -> Vec<String> {
     texts
 }
 
+/// What there was before the agent started.
+pub(crate) struct Start {
+    time: Instant,
+    children: ChildrenUsage,
+}
+
+impl Start {
+    pub(crate) fn now() -> Self {
+        Self {
+            time: Instant::now(),
+            children: ChildrenUsage::now(),
+        }
+    }
+}
+
 /// What the run used, in one line (`--stats`). Without a group the kernel remembers processor time and the largest process.
-pub(crate) fn tell_usage(group: Option<&Group>, report: &LimitReport, time: std::time::Duration) {
+pub(crate) fn tell_usage(group: Option<&Group>, report: &LimitReport, start: &Start) {
     let used = group.map(Group::usage).unwrap_or_default();
     let used = used.or_earlier(&report.usage);
-    let seen = ChildrenUsage::now();
+    let seen = ChildrenUsage::now().since(start.children);
+    let time = start.time.elapsed();
     let mut words = vec![
         format!("{}.{:02}s", time.as_secs(), time.subsec_millis() / 10),
         format!(
             "processor {}",
             crate::commands::stats::seconds(used.cpu_us.unwrap_or(0).max(seen.cpu_us))
         ),
-        match used.memory_peak {
-            Some(peak) => format!("memory at most {}", rough(peak)),
-            None => format!("largest process {}", rough(seen.largest_bytes)),
-        },
     ];
+    words.extend(match (used.memory_peak, seen.largest_bytes) {
+        (Some(peak), _) => Some(format!("memory at most {}", rough(peak))),
+        (None, 0) => None,
+        (None, bytes) => Some(format!("largest process {}", rough(bytes))),
+    });
     words.extend(
         used.pids_peak
             .map(|pids| format!("at most {pids} processes")),

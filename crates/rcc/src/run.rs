@@ -62,7 +62,7 @@ pub(crate) fn execute(
     let plan = &session.plan;
     let before = rcc_native::Before::of(plan);
     let running = prepared.start(plan.streams)?;
-    let started = std::time::Instant::now();
+    let started = limits::Start::now();
     let guard = Guard::start(&running, plan, before)?;
     let tell = |event| limits::tell(&event);
     let watch = LimitWatch::start(&running, &plan.limits, group.as_ref(), tell)?;
@@ -74,7 +74,7 @@ pub(crate) fn execute(
         limits::sum_up(group, &limited);
     }
     if session.sources.flags.stats {
-        limits::tell_usage(group.as_ref(), &limited, started.elapsed());
+        limits::tell_usage(group.as_ref(), &limited, &started);
     }
     if let Some(guard) = guard {
         unprotected::tell(guard.finish())?;

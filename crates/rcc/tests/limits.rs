@@ -532,6 +532,84 @@ fn stats_agree_with_the_files_of_the_group() {
 }
 
 #[test]
+fn memory_is_taken_on_demand_and_given_back() {
+    let place = Place::new("demand");
+    if !require("python3") || !place.groups(&["--memory", "1GiB"]) {
+        return;
+    }
+    let program = "import mmap, sys
+for size in (0, 300, 0):
+    if size:
+        block = mmap.mmap(-1, size << 20)
+        block.write(bytes(size << 20))
+    elif 'block' in globals():
+        block.close()
+    print(size, flush=True)
+    sys.stdin.readline()";
+    let all = [
+        "run", "-n", "--memory", "1GiB", "--", "python3", "-c", program,
+    ];
+    let mut command = place.rcc(&all);
+    let mut running = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = std::io::BufReader::new(running.stdout.take().unwrap());
+    let mut used = Vec::new();
+    for _ in 0..3 {
+        std::io::BufRead::read_line(&mut stdout, &mut String::new()).unwrap();
+        used.push(stats(&place)["memory_bytes"].as_u64().unwrap() >> 20);
+        std::io::Write::write_all(running.stdin.as_mut().unwrap(), b"\n").unwrap();
+    }
+    assert!(running.wait().unwrap().success());
+    let [before, most, after] = used[..] else {
+        panic!("{used:?}")
+    };
+    // Caches of files count, too, so that a little may stay.
+    assert!(
+        before < 100 && (300..500).contains(&most) && after < 150,
+        "{used:?}"
+    );
+}
+
+#[test]
+fn a_group_that_a_killed_supervisor_left_is_removed_by_the_next_run() {
+    let place = Place::new("stale");
+    // Only where groups are made directly: systemd removes its own.
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = own.lines().find_map(|line| line.split_once(":memory:"));
+    let is_root = rustix::process::geteuid().is_root();
+    let parent = own
+        .filter(|_| is_root && place.can(&["--memory", "64MiB"]))
+        .map(|(_, path)| format!("/sys/fs/cgroup/memory{path}"));
+    if is_second_run() || !require_that("limits-v1", parent.is_some()) {
+        return;
+    }
+    let parent = parent.unwrap_or_default();
+    let made = |name: &str, age: &str| {
+        let path = Path::new(&parent).join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        let touched = Command::new("touch").args(["-d", age]).arg(&path).status();
+        assert!(touched.unwrap().success());
+        path
+    };
+    let stale = made("rcc-run-stale", "5 minutes ago");
+    let young = made("rcc-run-young", "now");
+    let foreign = made("other", "5 minutes ago");
+    let ran = place
+        .rcc(&["run", "-n", "--memory", "64MiB", "--", "true"])
+        .output()
+        .unwrap();
+    let left = [&stale, &young, &foreign].map(|path| path.exists());
+    for path in [&young, &foreign, &stale] {
+        let _ = std::fs::remove_dir(path);
+    }
+    assert_success(&ran);
+    assert_eq!(left, [false, true, true]);
+}
+
+#[test]
 fn stats_agree_with_proc_where_no_group_tells() {
     let place = Place::new("stats-proc");
     if !require("python3") {
@@ -576,6 +654,28 @@ fn stats_agree_with_proc_where_no_group_tells() {
     assert_eq!(told["pids"], 2);
     drop(running.stdin.take());
     assert!(running.wait_with_output().unwrap().status.success());
+}
+
+#[test]
+fn what_a_run_used_is_not_what_the_shell_before_it_used() {
+    let place = Place::new("stats-end");
+    if !require("python3") || !require("bash") {
+        return;
+    }
+    let rcc = place.rcc(&[]);
+    // The shell's own child takes 300 MiB; then the shell becomes rcc.
+    let script = "python3 -c 'import time
+x = bytearray(300 << 20)'; exec \"$0\" run -n --stats -- true";
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).arg(rcc.get_program());
+    command
+        .current_dir(place.0.join("project"))
+        .env("HOME", place.0.join("home"));
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = stderr(&output);
+    assert_success(&output);
+    assert!(said.contains("rcc: the run used: "), "{said}");
+    assert!(!said.contains("largest process"), "{said}");
 }
 
 #[test]

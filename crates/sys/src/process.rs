@@ -503,6 +503,20 @@ pub struct ChildrenUsage {
 }
 
 impl ChildrenUsage {
+    /// What has come since an earlier reading: a shell that was replaced by this program leaves it the account of its own children.
+    /// The largest one is zero when an earlier one was larger.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu_us: self.cpu_us.saturating_sub(earlier.cpu_us),
+            largest_bytes: if self.largest_bytes > earlier.largest_bytes {
+                self.largest_bytes
+            } else {
+                0
+            },
+        }
+    }
+
     /// Reads it; all zero should the kernel refuse, which it has no reason to.
     #[must_use]
     pub fn now() -> Self {
@@ -546,4 +560,19 @@ pub fn exit_now(code: i32) -> ! {
 /// Reads errno of the call just made.
 pub(crate) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_before_does_not_count() {
+        let usage = |cpu_us, largest_bytes| ChildrenUsage {
+            cpu_us,
+            largest_bytes,
+        };
+        assert_eq!(usage(50, 300).since(usage(20, 300)), usage(30, 0));
+        assert_eq!(usage(50, 400).since(usage(20, 300)), usage(30, 400));
+    }
 }
