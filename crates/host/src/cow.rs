@@ -22,7 +22,7 @@ mod undo;
 
 use std::path::{Path, PathBuf};
 
-pub use apply::{Choice, Guarded, Outcome, apply, leads_git};
+pub use apply::{Choice, Guarded, Offer, Outcome, Part, Pick, Standing, apply, leads_git, offers};
 pub use beneath::Tree;
 pub use changes::{Change, Changes, Differences, Status, changes};
 pub use content::{Content, content};

@@ -283,6 +283,9 @@ pub(crate) struct DiffArgs {
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
     pub(crate) choice: ChangesChoice,
+    /// Ask about each change, and about each hunk of a text
+    #[arg(short = 'p', long)]
+    pub(crate) patch: bool,
     /// Replace what you changed meanwhile at or below PATH, too
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) overwrite: Vec<PathBuf>,

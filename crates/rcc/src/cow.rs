@@ -4,6 +4,8 @@
 mod applied;
 mod brings;
 pub(crate) mod direct;
+mod hunks;
+mod pick;
 mod show;
 mod text;
 
@@ -22,6 +24,7 @@ use crate::output;
 use crate::record::Record;
 
 pub(crate) use applied::{Applied, alone, applied};
+pub(crate) use pick::{pick, require_terminal};
 pub(crate) use show::{Form, json, name_status, stat};
 pub(crate) use text::unified;
 

@@ -3,9 +3,11 @@
 
 mod at_work;
 mod decide;
+mod offer;
 mod repository;
 mod steps;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,8 @@ use super::changes::changes;
 use super::journal::{Entry, Progress, entries};
 use super::known::Known;
 use super::{CowError, Layer, Meta, Tree, on};
-use decide::{Decided, GUARDED};
+use decide::{Decided, Hold};
+pub use offer::{Offer, Part, Pick, Standing, offers};
 
 /// Which changes are meant.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +29,8 @@ pub struct Choice {
     pub paths: Vec<PathBuf>,
     /// What the user changed meanwhile is replaced at or below these.
     pub overwrite: Vec<PathBuf>,
+    /// What was chosen one by one; nothing else is applied then.
+    pub picks: Option<BTreeMap<PathBuf, Pick>>,
 }
 
 /// What became of the changes.
@@ -69,16 +74,20 @@ pub fn apply(
         return Ok(outcome);
     }
     outcome.held = decided.told();
-    let plan = steps::plan(&decided, &lower)?;
+    let plan = steps::plan(&decided, choice, sides)?;
     outcome.remarks = plan.remarks.clone();
     if !plan.steps.is_empty() {
         let entry = Entry::create(record)?;
         let journal = steps::write_down(&entry, layer, plan, &lower)?;
         at_work::finish(&entry, &journal, sides, &mut known, &mut outcome)?;
     }
-    let all = choice.paths.is_empty() && outcome.conflicts.is_empty();
-    let waiting = outcome.held.iter().any(|(_, why)| *why == GUARDED);
-    layer.settle(all && !waiting)?;
+    let settled = if choice.paths.is_empty() && choice.picks.is_none() {
+        let waiting = |held: &(PathBuf, &str)| held.1 == Hold::Guarded.reason();
+        outcome.conflicts.is_empty() && !outcome.held.iter().any(waiting)
+    } else {
+        changes(&upper, &lower)?.listed().next().is_none()
+    };
+    layer.settle(settled)?;
     Ok(outcome)
 }
 

@@ -58,11 +58,19 @@ pub(crate) struct Step {
     /// Extended attributes of what was there.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub(crate) attributes: Attributes,
-    /// What the agent left.
+    /// What the agent left, or what was made of both sides.
     pub(crate) new: Option<Meta>,
     /// Other names of the file that was there, where the project may still have it under one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) names: Vec<SafeBytes>,
+    /// Attributes of what was made of both sides; its content is beside the journal, as [`made`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) made: Option<Attributes>,
+}
+
+/// The name of what a step made of both sides.
+pub(crate) fn made(index: usize) -> String {
+    format!("{index}.new")
 }
 
 impl Step {

@@ -176,6 +176,22 @@ pub(crate) fn keep(
     Ok(())
 }
 
+/// Writes a new file of the undo store.
+pub(crate) fn keep_bytes(
+    bytes: &[u8],
+    store: BorrowedFd<'_>,
+    name: &str,
+    synchronise: bool,
+) -> std::io::Result<()> {
+    clear(store, name)?;
+    let mut file = std::fs::File::from(create(store, name)?);
+    std::io::Write::write_all(&mut file, bytes)?;
+    if synchronise {
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
 /// Writes the names in directories to the disk: of a few one by one, of many with everything else on their file system,
 /// which others may be writing to.
 pub(crate) fn synchronise<'a>(tree: &Tree, names: impl Iterator<Item = &'a Path>) -> Result<()> {

@@ -230,7 +230,8 @@ impl Work<'_> {
     /// The mode of the project itself.
     fn top(&self, step: &Step, ended: &Ended) -> Result<bool, CowError> {
         let fail = |errno| on("restore", self.lower.shown(Path::new("")))(errno);
-        let (Some(before), Some(after), Action::Mode) = (&step.before, &ended.after, step.action)
+        let (Some(before), Some(after), Action::Mode | Action::Dress) =
+            (&step.before, &ended.after, step.action)
         else {
             return Ok(false);
         };

@@ -6,7 +6,8 @@ use std::path::Path;
 use rcc_host::cow::{Change, Content, Differences, Status};
 use rcc_plan::SafeBytes;
 
-use super::text::{Counts, Pair, count, pair};
+use super::hunks::{Counts, Texts};
+use super::text::{Pair, pair};
 use crate::output::Style;
 
 /// How changes are printed.
@@ -93,7 +94,7 @@ pub(crate) fn stat(
     let amount = match (change.status, pair(old, new)) {
         (Status::Foreign | Status::Unreadable, _) => remark(change).unwrap_or_default(),
         (_, Pair::Text { old, new }) => {
-            let Counts { added, removed } = count(&old, &new);
+            let Counts { added, removed } = Texts::compare(&old, &new).counts();
             format!(
                 "{} {}",
                 style.added(&format!("+{added}")),

@@ -1,23 +1,12 @@
 //! The difference of two files as people read it. Bounded: what is large or no text is only named.
 
-use std::fmt::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcc_host::cow::{AttributeChange, Change, Content, Meta, Status, Time};
-use similar::{Algorithm, ChangeTag, TextDiff};
 
+use super::hunks::Texts;
 use crate::output::Style;
-
-/// How long one file may be compared for the shortest difference; after that a longer one will do.
-const PATIENCE: Duration = Duration::from_millis(500);
-
-/// Lines that were added and removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Counts {
-    pub(super) added: usize,
-    pub(super) removed: usize,
-}
 
 /// The texts before and after, or why there are none to show.
 #[derive(Debug)]
@@ -41,25 +30,6 @@ pub(super) fn pair(old: Option<Content>, new: Option<Content>) -> Pair {
     }
 }
 
-fn compare<'a>(old: &'a str, new: &'a str) -> TextDiff<'a, 'a, 'a, str> {
-    TextDiff::configure()
-        .algorithm(Algorithm::Myers)
-        .deadline(Instant::now() + PATIENCE)
-        .diff_lines(old, new)
-}
-
-pub(super) fn count(old: &str, new: &str) -> Counts {
-    let mut counts = Counts::default();
-    for change in compare(old, new).iter_all_changes() {
-        match change.tag() {
-            ChangeTag::Insert => counts.added += 1,
-            ChangeTag::Delete => counts.removed += 1,
-            ChangeTag::Equal => {}
-        }
-    }
-    counts
-}
-
 /// One change in the unified format, as git writes it. What is not printable in it is escaped, so that no text of an
 /// agent's reaches a terminal as a command.
 pub(crate) fn unified(
@@ -67,6 +37,18 @@ pub(crate) fn unified(
     change: &Change,
     old: Option<Content>,
     new: Option<Content>,
+    attributes: &[AttributeChange],
+    style: Style,
+) -> String {
+    let mut out = heading(path, change, attributes, style);
+    out.push_str(&body(path, change, &pair(old, new), style));
+    out
+}
+
+/// What there is to say about a change before its content.
+pub(super) fn heading(
+    path: &Path,
+    change: &Change,
     attributes: &[AttributeChange],
     style: Style,
 ) -> String {
@@ -110,27 +92,43 @@ pub(crate) fn unified(
     match change.status {
         Status::Foreign => head("never applied".to_owned()),
         Status::Unreadable => head("cannot be read".to_owned()),
-        _ => match pair(old, new) {
-            Pair::Other(why) => {
-                let size = |meta: Option<Meta>| meta.map_or(0, |meta| meta.size);
-                head(format!(
-                    "{why}: {} bytes -> {} bytes",
-                    size(change.lower),
-                    size(change.upper)
-                ));
+        _ => {}
+    }
+    out
+}
+
+/// The content of a change.
+pub(super) fn body(path: &Path, change: &Change, pair: &Pair, style: Style) -> String {
+    let shown = rcc_plan::escape(path);
+    let mut out = String::new();
+    let mut head = |text: String| {
+        out.push_str(&style.title(&text));
+        out.push('\n');
+    };
+    match pair {
+        _ if matches!(change.status, Status::Foreign | Status::Unreadable) => {}
+        Pair::Other(why) => {
+            let size = |meta: Option<Meta>| meta.map_or(0, |meta| meta.size);
+            head(format!(
+                "{why}: {} bytes -> {} bytes",
+                size(change.lower),
+                size(change.upper)
+            ));
+        }
+        Pair::Text { old, new } => {
+            if old != new {
+                let side = |letter, meta: Option<_>| match meta {
+                    Some(_) => format!("{letter}/{shown}"),
+                    None => "/dev/null".to_owned(),
+                };
+                head(format!("--- {}", side('a', change.lower)));
+                head(format!("+++ {}", side('b', change.upper)));
             }
-            Pair::Text { old, new } => {
-                if old != new {
-                    let side = |letter, meta: Option<_>| match meta {
-                        Some(_) => format!("{letter}/{shown}"),
-                        None => "/dev/null".to_owned(),
-                    };
-                    head(format!("--- {}", side('a', change.lower)));
-                    head(format!("+++ {}", side('b', change.upper)));
-                }
-                hunks(&mut out, &old, &new, style);
+            let texts = Texts::compare(old, new);
+            for hunk in texts.hunks() {
+                out.push_str(&texts.show(&hunk, style));
             }
-        },
+        }
     }
     out
 }
@@ -145,30 +143,4 @@ pub(super) fn time(meta: &Meta) -> String {
         Some(time) => rcc_gateway::rfc3339(time),
         None => "out of range".to_owned(),
     }
-}
-
-fn hunks(out: &mut String, old: &str, new: &str, style: Style) {
-    let diff = compare(old, new);
-    for hunk in diff.unified_diff().context_radius(3).iter_hunks() {
-        let _ = writeln!(out, "{}", style.hint(&hunk.header().to_string()));
-        for change in hunk.iter_changes() {
-            let line = printable(change.value());
-            let line = match change.tag() {
-                ChangeTag::Equal => format!(" {line}"),
-                ChangeTag::Insert => style.added(&format!("+{line}")),
-                ChangeTag::Delete => style.removed(&format!("-{line}")),
-            };
-            let _ = writeln!(out, "{line}");
-            if change.missing_newline() {
-                out.push_str("\\ No newline at end of file\n");
-            }
-        }
-    }
-}
-
-/// A line without its end; tabs stay.
-fn printable(line: &str) -> String {
-    let line = line.strip_suffix('\n').unwrap_or(line);
-    let parts: Vec<String> = line.split('\t').map(rcc_plan::escape).collect();
-    parts.join("\t")
 }

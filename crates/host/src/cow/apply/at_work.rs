@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::super::attributes::Attributes;
 use super::super::beneath::{look_at, open_file};
 use super::super::compare::same_content;
-use super::super::journal::{Action, Ended, Entry, Journal, Step};
+use super::super::journal::{Action, Ended, Entry, Journal, Step, made};
 use super::super::known::Known;
 use super::super::place::{self, Looks, Placed};
 use super::{CowError, Meta, Outcome, Sides, Tree, lower_now, on, split};
@@ -128,7 +128,7 @@ impl Work<'_> {
             _ => false,
         };
         if !is_before {
-            return Ok(if self.is_done(step, now.as_ref())? {
+            return Ok(if self.is_done(index, step, now.as_ref())? {
                 Ready::Done
             } else {
                 Ready::Other
@@ -161,10 +161,14 @@ impl Work<'_> {
                 Ok(Ready::Staged)
             }
             Action::Write => {
-                let from = self.upper.location(parent).map_err(fail)?;
-                let source = open_file(from.as_fd(), name).map_err(fail)?;
-                let meta = Meta::from(&rustix::fs::fstat(&source).map_err(fail)?);
-                let attributes = Attributes::read(source.as_fd()).map_err(fail)?.carried();
+                let source = self.source(index, step, parent, name).map_err(fail)?;
+                let (meta, attributes) = match (&step.made, step.new) {
+                    (Some(attributes), Some(new)) => (new, attributes.clone()),
+                    _ => (
+                        Meta::from(&rustix::fs::fstat(&source).map_err(fail)?),
+                        Attributes::read(source.as_fd()).map_err(fail)?.carried(),
+                    ),
+                };
                 let looks = Looks {
                     mode: meta.plain_mode(),
                     owner: step
@@ -178,6 +182,20 @@ impl Work<'_> {
                 place::stage_file(directory, &temporary, &source, &looks).map_err(fail)?;
                 Ok(Ready::Staged)
             }
+        }
+    }
+
+    /// The new file: the agent's, or what was made of both sides.
+    fn source(
+        &self,
+        index: usize,
+        step: &Step,
+        parent: &Path,
+        name: &OsStr,
+    ) -> rustix::io::Result<OwnedFd> {
+        match step.made {
+            Some(_) => open_file(self.entry.directory.as_fd(), OsStr::new(&made(index))),
+            None => open_file(self.upper.location(parent)?.as_fd(), name),
         }
     }
 
@@ -203,7 +221,7 @@ impl Work<'_> {
             place::clear(directory, &temporary).map_err(fail)?;
             return Ok(None);
         }
-        let done = self.is_done(step, now.as_ref())?;
+        let done = self.is_done(index, step, now.as_ref())?;
         if let (true, Some(before)) = (done, &step.before) {
             if left.is_same_object(before) {
                 self.dispose(directory, index)?;
@@ -299,7 +317,7 @@ impl Work<'_> {
     }
 
     /// Whether the project already has what the step leads to.
-    fn is_done(&self, step: &Step, now: Option<&Meta>) -> Result<bool, CowError> {
+    fn is_done(&self, index: usize, step: &Step, now: Option<&Meta>) -> Result<bool, CowError> {
         let path = step.path.as_path();
         let fail = |errno| on("compare", self.lower.shown(path))(errno);
         let (Some(now), Some(new)) = (now, step.new.as_ref()) else {
@@ -330,8 +348,8 @@ impl Work<'_> {
                 if !same_mode || now.size != new.size {
                     return Ok(false);
                 }
-                let (above, below) = both().map_err(fail)?;
-                let above = open_file(above.as_fd(), name).map_err(fail)?;
+                let above = self.source(index, step, parent, name).map_err(fail)?;
+                let below = self.lower.location(parent).map_err(fail)?;
                 let below = open_file(below.as_fd(), name).map_err(fail)?;
                 same_content(above.as_fd(), below.as_fd(), new.size).map_err(fail)
             }

@@ -1,6 +1,7 @@
 //! Which changes are applied, which are held back and why, which are conflicts. Must not change anything, nor look at more
 //! of the project than the names that the layer touches.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
@@ -11,13 +12,31 @@ use super::super::meta::Time;
 use super::repository::is_of_repository;
 use super::{Choice, Guarded, Meta, Sides, Tree, split};
 
-const SPECIAL: &str = "a FIFO, socket or device, which is never applied";
-const UNREADABLE: &str = "it cannot be read";
-pub(super) const GUARDED: &str = "your programs run or obey it; name it to apply it";
-/// Looking is enough for git to write its index again, so this must not stand in the way of everything else.
-const INDEX: &str = "git wrote its index anew meanwhile; git reset makes it fit";
-const STAYS: &str = "something in it stays";
-const BELOW: &str = "the directory that it is in stays as it was";
+/// Why a change is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    Special,
+    Unreadable,
+    Guarded,
+    /// Looking is enough for git to write its index again, so this must not stand in the way of everything else.
+    Index,
+    Stays,
+    Below,
+}
+
+impl Hold {
+    /// The sentence for people.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Special => "a FIFO, socket or device, which is never applied",
+            Self::Unreadable => "it cannot be read",
+            Self::Guarded => "your programs run or obey it; name it to apply it",
+            Self::Index => "git wrote its index anew meanwhile; git reset makes it fit",
+            Self::Stays => "something in it stays",
+            Self::Below => "the directory that it is in stays as it was",
+        }
+    }
+}
 
 /// What was decided about every change, by its index.
 #[derive(Debug)]
@@ -25,7 +44,8 @@ pub(super) struct Decided<'a> {
     nodes: &'a [Change],
     paths: Vec<PathBuf>,
     wanted: Vec<bool>,
-    held: Vec<Option<&'static str>>,
+    held: Vec<Option<Hold>>,
+    /// What the user changed, held back or not.
     conflicts: Vec<bool>,
 }
 
@@ -76,25 +96,48 @@ impl<'a> Decided<'a> {
         let (node, path) = (&self.nodes[index], &self.paths[index]);
         // By its own name, or as part of a guarded directory that was named.
         let named = || {
-            let mut names = choice.paths.iter();
-            names.any(|chosen| path == chosen || (path.starts_with(chosen) && is_guarded(chosen)))
+            let is =
+                |chosen: &Path| path == chosen || (path.starts_with(chosen) && is_guarded(chosen));
+            // A new directory runs nothing by itself: it comes with what was chosen in it.
+            let holds = |chosen: &Path| {
+                chosen.starts_with(path) && node.upper.is_some_and(|meta| meta.is_directory())
+            };
+            let picks = choice.picks.iter().flat_map(BTreeMap::keys);
+            let mut names = choice.paths.iter().chain(picks);
+            names.any(|chosen| is(chosen) || holds(chosen))
         };
         // A file or link of this name leads git to another repository, with another configuration.
         let leads = node.name() == ".git" && !node.upper.is_some_and(|meta| meta.is_directory());
         let special_below = node.lower.is_some_and(|meta| meta.is_special());
         self.held[index] = if node.status == Status::Foreign || special_below {
-            Some(SPECIAL)
+            Some(Hold::Special)
         } else if node.status == Status::Unreadable
             || is_closed(path, node.upper, sides.upper)
             || is_closed(path, node.lower, sides.lower)
         {
-            Some(UNREADABLE)
+            Some(Hold::Unreadable)
         } else if (leads || is_guarded(path)) && !named() {
-            Some(GUARDED)
+            Some(Hold::Guarded)
         } else {
             None
         };
-        let Some(old) = node.lower.filter(|_| self.held[index].is_none()) else {
+        let is_seen = choice.picks.as_ref().is_none_or(|picks| {
+            picks
+                .get(path)
+                .is_none_or(|pick| match (&pick.seen, &node.lower) {
+                    (None, None) => true,
+                    (Some(seen), Some(now)) => now.is_untouched(seen),
+                    _ => false,
+                })
+        });
+        if !is_seen {
+            self.conflicts[index] = true;
+            return;
+        }
+        let Some(old) = node
+            .lower
+            .filter(|_| matches!(self.held[index], None | Some(Hold::Guarded)))
+        else {
             return;
         };
         // What is in a directory is looked at by itself.
@@ -105,7 +148,7 @@ impl<'a> Decided<'a> {
             && !is_below(path, &choice.overwrite)
         {
             if path.ends_with(".git/index") && !choice.paths.contains(path) {
-                self.held[index] = Some(INDEX);
+                self.held[index] = Some(Hold::Index);
             } else {
                 self.conflicts[index] = true;
             }
@@ -126,7 +169,7 @@ impl<'a> Decided<'a> {
                 .parent()
                 .filter(|parent| stays && took_place && goes(*parent))
             {
-                self.held[parent] = self.held[parent].or(Some(STAYS));
+                self.held[parent] = self.held[parent].or(Some(Hold::Stays));
             }
         }
         for index in 0..nodes.len() {
@@ -135,15 +178,33 @@ impl<'a> Decided<'a> {
                 && nodes[parent].status != Status::Removed
                 && (nodes[parent].whole || nodes[parent].status == Status::Retyped)
             {
-                self.held[index] = self.held[index].or(Some(BELOW));
+                self.held[index] = self.held[index].or(Some(Hold::Below));
             }
         }
     }
 
     /// What the user changed meanwhile.
     pub(super) fn conflicts(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        let paths = self.paths.iter().zip(&self.conflicts);
-        paths.filter(|(_, is)| **is).map(|(path, _)| path.clone())
+        (0..self.nodes.len())
+            .filter(|index| self.conflicts[*index] && self.held[*index].is_none())
+            .map(|index| self.paths[index].clone())
+    }
+
+    /// Whether the user changed it meanwhile.
+    pub(super) fn is_conflict(&self, index: usize) -> bool {
+        self.conflicts.get(index).is_some_and(|is| *is)
+    }
+
+    /// Why a change is held back; of what is held back with its directory, the directory's reason.
+    pub(super) fn hold(&self, index: usize) -> Option<Hold> {
+        let mut at = index;
+        loop {
+            let hold = *self.held.get(at)?;
+            match (hold, self.nodes.get(at).and_then(Change::parent)) {
+                (Some(Hold::Below), Some(parent)) => at = parent,
+                _ => return hold,
+            }
+        }
     }
 
     /// What is held back, without what is held back only with its directory.
@@ -154,7 +215,7 @@ impl<'a> Decided<'a> {
                 let parent = self.nodes[*index].parent();
                 parent.is_none_or(|parent| self.held[parent].is_none())
             })
-            .filter_map(|index| Some((self.paths[index].clone(), self.held[index]?)))
+            .filter_map(|index| Some((self.paths[index].clone(), self.held[index]?.reason())))
             .collect()
     }
 
@@ -176,8 +237,14 @@ fn is_below(path: &Path, tops: &[PathBuf]) -> bool {
 fn wanted(nodes: &[Change], paths: &[PathBuf], choice: &Choice) -> Vec<bool> {
     let mut wanted: Vec<bool> = paths
         .iter()
-        .map(|path| choice.paths.is_empty() || is_below(path, &choice.paths))
+        .map(|path| match &choice.picks {
+            Some(picks) => picks.contains_key(path),
+            None => choice.paths.is_empty() || is_below(path, &choice.paths),
+        })
         .collect();
+    if choice.picks.is_some() {
+        come_along(nodes, &mut wanted);
+    }
     for index in (0..nodes.len()).rev() {
         let makes = nodes[index].whole;
         let holds = wanted[index] && nodes[index].status != Status::Removed;
@@ -189,6 +256,29 @@ fn wanted(nodes: &[Change], paths: &[PathBuf], choice: &Choice) -> Vec<bool> {
         }
     }
     wanted
+}
+
+/// What is not chosen by itself when one looks at each change: the old content of a directory that becomes something else,
+/// and a directory that goes when all that was in it goes.
+fn come_along(nodes: &[Change], wanted: &mut [bool]) {
+    for index in 0..nodes.len() {
+        if let Some(parent) = nodes[index].parent() {
+            let goes = matches!(nodes[parent].status, Status::Retyped | Status::Removed);
+            let is_old = nodes[index].status == Status::Removed;
+            let parent_is = nodes[parent].lower.is_some_and(|meta| meta.is_directory());
+            wanted[index] |= wanted[parent] && goes && is_old && parent_is;
+        }
+    }
+    // Directories come before what is in them.
+    let mut holds = vec![None; nodes.len()];
+    for index in (0..nodes.len()).rev() {
+        if let (Status::Removed, Some(all)) = (nodes[index].status, holds[index]) {
+            wanted[index] = all;
+        }
+        if let Some(parent) = nodes[index].parent() {
+            holds[parent] = Some(holds[parent].unwrap_or(true) && wanted[index]);
+        }
+    }
 }
 
 /// Whether the content of a file is closed to the caller. Opening is tried only where its mode or owner suggests so.

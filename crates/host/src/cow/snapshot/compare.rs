@@ -197,7 +197,13 @@ impl<'a> Work<'a> {
         let attributes = Attributes::read(listing.as_fd()).map_err(fail)?;
         let looks = |meta: &Meta| (meta.mode, meta.uid, meta.gid);
         if looks(&now) != looks(&kept.meta) || attributes != kept.attributes {
-            let difference = self.difference(Some(index), &path, Action::Mode, Some(now));
+            let owner = (now.uid, now.gid) == (kept.meta.uid, kept.meta.gid);
+            let action = if owner && attributes == kept.attributes {
+                Action::Mode
+            } else {
+                Action::Dress
+            };
+            let difference = self.difference(Some(index), &path, action, Some(now));
             self.last.push(difference);
         }
         let known = self.removals.len() + self.made.len();
@@ -269,6 +275,7 @@ impl<'a> Work<'a> {
                 link: kept.and_then(|kept| kept.link.clone()),
                 attributes: kept.map(|kept| kept.attributes.clone()).unwrap_or_default(),
                 new: after,
+                made: None,
                 names: others
                     .filter(|other| Some(*other) != index)
                     .map(|other| path_of(self.entries, other).into())
