@@ -123,6 +123,16 @@ impl Help {
     }
 }
 
+/// The flags in a word: one, or the letters of `-it`.
+fn apart(flag: &str) -> Vec<String> {
+    match flag.strip_prefix('-') {
+        Some(letters) if !letters.starts_with('-') => {
+            letters.chars().map(|letter| format!("-{letter}")).collect()
+        }
+        _ => vec![flag.to_owned()],
+    }
+}
+
 /// The flag without its value: `--allow=RULE` and `--env[=VALUE]` are `--allow` and `--env`.
 fn flag_name(word: &str) -> &str {
     word.split(['=', '[', '<']).next().unwrap_or(word)
@@ -171,8 +181,8 @@ fn check_rcc<'a>(rcc: &Rcc, words: impl Iterator<Item = &'a str>) -> Result<(), 
         let help = rcc.help(&subcommand)?;
         if word.starts_with('-') {
             // `-n/--no-internet` is how the pages write both forms.
-            for flag in word.split('/').map(flag_name) {
-                let Some(takes_value) = help.flags.get(flag) else {
+            for flag in word.split('/').map(flag_name).flat_map(apart) {
+                let Some(takes_value) = help.flags.get(&flag) else {
                     return Err(format!("`rcc {subcommand}` has no flag {flag}"));
                 };
                 if *takes_value && !word.contains('=') {
@@ -261,6 +271,7 @@ mod tests {
         for text in [
             "rcc run -n --env A=b -- ls --weird",
             "rcc run -n/--no-internet -- ls",
+            "rcc run -nn -- ls",
             "cargo run --release -- run -- id",
             "cargo xtask check edges",
             "NO_COLOR=1 rcc init",
@@ -276,6 +287,7 @@ mod tests {
     #[test]
     fn wrong_commands_are_told() {
         for text in [
+            "rcc run -nq -- ls",
             "rcc fly",
             "rcc run --fly -- ls",
             "cargo run -- fly",
