@@ -108,8 +108,7 @@ impl Gateway {
         let (ended, ends) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(io::Error::from)
             .map_err(start("making a pipe"))?;
-        let audit = AuditLog::start(&run_id, sink, parts.audit_bytes())
-            .map_err(start("starting the audit log"))?;
+        let audit = AuditLog::new(&run_id, sink, parts.audit_bytes());
         let shared = Arc::new(Shared::new(parts, audit));
         let (stop, stopped) = oneshot::channel();
         let (order, orders) = mpsc::unbounded_channel();

@@ -2,7 +2,8 @@
 //!
 //! # Theory of operation
 //! Writing to a file blocks when the kernel throttles a writer of dirty pages, which the agent can provoke by writing a lot to the
-//! same disk. So tasks of the gateway only append to a buffer, and a thread writes it out, at most [`BATCH_TIME`] later.
+//! same disk. So tasks of the gateway only append to a buffer, and a thread writes it out, at most [`BATCH_TIME`] later. The
+//! first line starts that thread; when it cannot be started, later lines try again, and closing writes what has gathered.
 //! Memory and disk stay bounded however the agent behaves: equal refusals and queries are counted after a burst, lines
 //! beyond a budget are counted by kind, and every count ends up in the log itself. A failed write loses lines, never the policy, and
 //! is counted and reported, too.
@@ -14,7 +15,7 @@ mod time;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -98,13 +99,14 @@ struct Inner {
 /// Takes records and gets them written.
 pub(crate) struct AuditLog {
     inner: Arc<Inner>,
-    is_discarded: bool,
+    /// None when the log is discarded.
+    file: Option<Arc<File>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl AuditLog {
-    /// Starts the writing thread, unless the log is discarded.
-    pub(crate) fn start(run_id: &str, sink: AuditSink, bytes_limit: u64) -> io::Result<Self> {
+    /// Makes a log; nothing is written before the first line.
+    pub(crate) fn new(run_id: &str, sink: AuditSink, bytes_limit: u64) -> Self {
         let now = Instant::now();
         let inner = Arc::new(Inner {
             run_id: run_id.to_owned(),
@@ -123,28 +125,36 @@ impl AuditLog {
             }),
             wake: Condvar::new(),
         });
-        let is_discarded = matches!(sink, AuditSink::Discard);
-        let writer = match sink {
-            AuditSink::Discard => None,
-            AuditSink::File(file) => {
-                let inner = Arc::clone(&inner);
-                let thread = std::thread::Builder::new()
-                    .name("rcc-audit".into())
-                    .stack_size(STACK_BYTES)
-                    .spawn(move || write_out(&inner, file))?;
-                Some(thread)
-            }
-        };
-        Ok(Self {
+        Self {
             inner,
-            is_discarded,
-            writer: Mutex::new(writer),
-        })
+            file: match sink {
+                AuditSink::Discard => None,
+                AuditSink::File(file) => Some(Arc::new(file)),
+            },
+            writer: Mutex::new(None),
+        }
+    }
+
+    /// Tells the writing thread that there is something for it, and starts it the first time.
+    fn wake(&self, state: &mut State) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (None, Some(file), false) = (&*writer, &self.file, state.closing) {
+            let (inner, file) = (Arc::clone(&self.inner), Arc::clone(file));
+            let thread = std::thread::Builder::new()
+                .name("rcc-audit".into())
+                .stack_size(STACK_BYTES)
+                .spawn(move || write_out(&inner, &file));
+            match thread {
+                Ok(thread) => *writer = Some(thread),
+                Err(error) => state.summary.last_error = Some(error.to_string()),
+            }
+        }
+        self.inner.wake.notify_one();
     }
 
     /// Appends a record to the log.
     pub(crate) fn log(&self, record: &Record) {
-        if self.is_discarded {
+        if self.file.is_none() {
             return;
         }
         // A record of strings and numbers always serialises.
@@ -156,7 +166,7 @@ impl AuditLog {
         let was_empty = state.buffer.is_empty();
         if record.event.repeats() && state.is_held(&body, now) {
             // The thread may sleep without a time-out: it has to learn of the window.
-            self.inner.wake.notify_one();
+            self.wake(&mut state);
             return;
         }
         if !state.may_write(body.len(), now) {
@@ -164,18 +174,18 @@ impl AuditLog {
                 *count += u64::from(*event == record.event);
             }
             state.summary.lines_suppressed += 1;
-            self.inner.wake.notify_one();
+            self.wake(&mut state);
             return;
         }
         self.inner.append(&mut state, &body);
         if was_empty || state.buffer.len() > BATCH_BYTES {
-            self.inner.wake.notify_one();
+            self.wake(&mut state);
         }
     }
 
     /// Appends a line about the policy. The agent cannot cause one, so they are not counted against its budget.
     pub(crate) fn note(&self, reason: &str, text: Option<&str>, cut: usize) {
-        if self.is_discarded {
+        if self.file.is_none() {
             return;
         }
         let mut line = json!({"event": "policy", "reason": reason});
@@ -194,7 +204,7 @@ impl AuditLog {
                 .saturating_add(256)
         {
             self.inner.append(&mut state, line.as_bytes());
-            self.inner.wake.notify_one();
+            self.wake(&mut state);
         }
     }
 
@@ -207,7 +217,15 @@ impl AuditLog {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let panicked = thread.is_some_and(|thread| thread.join().is_err());
+        let panicked = match (thread, &self.file) {
+            (Some(thread), _) => thread.join().is_err(),
+            // Usually there is nothing, and this returns at once.
+            (None, Some(file)) => {
+                write_out(&self.inner, file);
+                false
+            }
+            (None, None) => false,
+        };
         let mut summary = self.inner.state().summary.clone();
         if panicked {
             summary.last_error = Some("the writing thread panicked".to_owned());
@@ -330,8 +348,8 @@ impl State {
     }
 }
 
-/// The writing thread.
-fn write_out(inner: &Inner, mut file: File) {
+/// Writes what comes until the log is closed: the thread's whole life.
+fn write_out(inner: &Inner, mut file: &File) {
     // Whether the file ends in the middle of a line.
     let mut torn = false;
     let mut state = inner.state();

@@ -37,12 +37,11 @@ fn lines(mut file: File) -> Vec<serde_json::Value> {
 #[test]
 fn lines_carry_time_run_and_fields() {
     let file = temporary();
-    let log = AuditLog::start(
+    let log = AuditLog::new(
         "run \"1\"",
         AuditSink::File(file.try_clone().unwrap()),
         1 << 20,
-    )
-    .unwrap();
+    );
     log.log(&refusal("a.example.com"));
     let summary = log.close();
     assert_eq!(summary.lines_written, 1);
@@ -58,7 +57,7 @@ fn lines_carry_time_run_and_fields() {
 #[test]
 fn equal_refusals_are_counted_after_a_burst() {
     let file = temporary();
-    let log = AuditLog::start("r", AuditSink::File(file.try_clone().unwrap()), 1 << 20).unwrap();
+    let log = AuditLog::new("r", AuditSink::File(file.try_clone().unwrap()), 1 << 20);
     for _ in 0..100 {
         log.log(&refusal("same.example.com"));
     }
@@ -76,7 +75,7 @@ fn equal_refusals_are_counted_after_a_burst() {
 #[test]
 fn a_flood_is_bounded_and_counted() {
     let file = temporary();
-    let log = AuditLog::start("r", AuditSink::File(file.try_clone().unwrap()), 1 << 30).unwrap();
+    let log = AuditLog::new("r", AuditSink::File(file.try_clone().unwrap()), 1 << 30);
     for number in 0..50_000 {
         log.log(&refusal(&format!("{number}.example.com")));
     }
@@ -99,7 +98,7 @@ fn a_flood_is_bounded_and_counted() {
 #[test]
 fn the_file_has_a_limit() {
     let file = temporary();
-    let log = AuditLog::start("r", AuditSink::File(file.try_clone().unwrap()), 4096).unwrap();
+    let log = AuditLog::new("r", AuditSink::File(file.try_clone().unwrap()), 4096);
     for number in 0..100 {
         log.log(&refusal(&format!("{number}.example.com")));
     }
@@ -111,9 +110,23 @@ fn the_file_has_a_limit() {
 #[test]
 fn a_full_disk_is_reported() {
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let log = AuditLog::start("r", AuditSink::File(full), 1 << 20).unwrap();
+    let log = AuditLog::new("r", AuditSink::File(full), 1 << 20);
     log.log(&refusal("a.example.com"));
     let summary = log.close();
     assert_eq!((summary.lines_written, summary.lines_lost), (0, 1));
     assert!(summary.last_error.unwrap().contains("space"));
+}
+
+#[test]
+fn the_first_line_starts_the_thread() {
+    let file = temporary();
+    let log = AuditLog::new("r", AuditSink::File(file.try_clone().unwrap()), 1 << 20);
+    assert!(log.writer.lock().unwrap().is_none());
+    assert_eq!(log.close(), AuditSummary::default());
+    assert!(lines(file.try_clone().unwrap()).is_empty());
+    let log = AuditLog::new("r", AuditSink::File(file.try_clone().unwrap()), 1 << 20);
+    log.log(&refusal("a.example.com"));
+    assert!(log.writer.lock().unwrap().is_some());
+    assert_eq!(log.close().lines_written, 1);
+    assert_eq!(lines(file).len(), 1);
 }
