@@ -1,8 +1,8 @@
 //! The netns helper: builds both network namespaces from user namespace U and hands the listeners out.
 //!
-//! Should: (1) tie its life to the supervisor's, (2) map its ids, (3) start pid 1, (4) make the router namespace, hear
-//! whether there is to be a network, open the listeners, (5) configure the agent's end and wait for the link, (6) report and end,
-//! or, for published ports, (7) stay and make sockets.
+//! Should: (1) tie its life to the supervisor's, (2) map its ids, (3) start pid 1 and wait for its network namespace,
+//! (4) make the router namespace, hear whether there is to be a network, open the listeners, (5) configure the agent's
+//! end and wait for the link, (6) report and end, or, for published ports, (7) stay and make sockets.
 //! Mustn't: keep a descriptor; serve anything but `agent_sockets`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,7 +23,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::agent_sockets;
 use crate::error::NativeError;
 use crate::error::{on_step, on_step_call};
-use crate::launch::INIT;
+use crate::launch::{Expected, INIT};
 use crate::protocol::{Control, Message};
 use crate::stage_start::{AGENT_NAMESPACES, Stage};
 
@@ -31,8 +31,8 @@ use crate::stage_start::{AGENT_NAMESPACES, Stage};
 const DNS_PORT: u16 = 53;
 
 /// The helper's whole life; returns its exit code.
-pub(crate) fn main(control: &Control, stage: Stage) -> i32 {
-    match run(control, stage) {
+pub(crate) fn main(control: &Control, stage: Stage, expected: Expected) -> i32 {
+    match run(control, stage, expected) {
         Ok(()) => 0,
         Err(error) => {
             let _ = control.send(
@@ -51,7 +51,25 @@ fn refused(step: &'static str) -> impl FnOnce(NetlinkError) -> NativeError {
     move |source| NativeError::Network { step, source }
 }
 
-fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
+/// What the supervisor wants; `None` when that is no network, or when there is no run at all.
+fn wanted(control: &Control) -> Result<Option<Wanted>, NativeError> {
+    let told = control
+        .receive()
+        .map_err(on_step("hear from the supervisor"))?;
+    Ok(match told {
+        Some((Message::BuildNetwork { ipv6, link, stay }, _)) => Some(Wanted { ipv6, link, stay }),
+        _ => None,
+    })
+}
+
+/// As in [`Message::BuildNetwork`].
+struct Wanted {
+    ipv6: bool,
+    link: bool,
+    stay: bool,
+}
+
+fn run(control: &Control, mut stage: Stage, expected: Expected) -> Result<(), NativeError> {
     // 1. Should the supervisor have died before this line, step 6 fails and the helper ends too.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(on_step_call(
         "tie the netns helper's life to the supervisor",
@@ -59,7 +77,8 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
     ))?;
     // 2.
     stage.map_own_identity()?;
-    // 3. Both make their network namespaces at the same time; then pid 1 builds its tree while the network is built here.
+    // 3. pid 1 has the longer way to go, so it comes first where processors are few: this process waits until its network
+    // namespace is made, and builds the network while pid 1 builds its tree.
     let (from_init, to_helper) =
         Control::pair().map_err(on_step("make the connection to pid 1"))?;
     stage.helper = Some(to_helper);
@@ -72,19 +91,26 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
         }
     }
     drop(stage);
-    // 4.
+    let agent_namespace = agent_namespace(&from_init)?;
+    // 4. As far as possible while the supervisor still plans.
+    let mut told = None;
+    if expected == Expected::NoNetwork {
+        told = wanted(control)?;
+        if told.is_none() {
+            return Ok(());
+        }
+    }
     enter_new_network_namespace().map_err(on_step("make the router namespace"))?;
     let step = "build the router namespace";
     let route = RouteSocket::open().map_err(refused(step))?;
     let netfilter = NetfilterSocket::open().map_err(refused(step))?;
     configure_rules(&netfilter, network::TPROXY_PORT).map_err(refused(step))?;
-    let (ipv6, link, stay) = match control
-        .receive()
-        .map_err(on_step("hear from the supervisor"))?
-    {
-        Some((Message::BuildNetwork { ipv6, link, stay }, _)) => (ipv6, link, stay),
-        // No network, or no run at all: the namespaces made here vanish with this process.
-        _ => return Ok(()),
+    if told.is_none() {
+        told = wanted(control)?;
+    }
+    // No network: the namespaces made here vanish with this process.
+    let Some(Wanted { ipv6, link, stay }) = told else {
+        return Ok(());
     };
     let families = if ipv6 {
         IpFamilies::Both
@@ -107,7 +133,6 @@ fn run(control: &Control, mut stage: Stage) -> Result<(), NativeError> {
     };
     // Where /proc/sys is read-only the kernel keeps its limits: refusals are then less prompt, not less strict.
     let _ = lift_icmp_limits(families);
-    let agent_namespace = agent_namespace(&from_init)?;
     if link {
         connect_namespaces(&route, agent_namespace.as_fd(), ipv6)?;
     } else {

@@ -84,16 +84,25 @@ struct Started {
     control: Control,
 }
 
+/// What the caller knows of the network before it has a plan. The plan decides; this only says what is made in advance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// There may be one.
+    Network,
+    /// There will be none.
+    NoNetwork,
+}
+
 impl Early {
     /// Starts the helper and pid 1, with the caller's ids. A failure is told by [`prepare`]: what is wrong with the
     /// command line or the policy comes first.
     #[must_use]
-    pub fn start() -> Self {
-        Self(start())
+    pub fn start(expected: Expected) -> Self {
+        Self(start(expected))
     }
 }
 
-fn start() -> Result<Started, NativeError> {
+fn start(expected: Expected) -> Result<Started, NativeError> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     if uid.is_root() {
         shed_groups()?;
@@ -105,7 +114,7 @@ fn start() -> Result<Started, NativeError> {
     match clone_process(CloneFlags::USER).map_err(|source| NativeError::UserNamespace { source })? {
         Forked::Child => {
             drop((control, helper_control));
-            exit_now(helper::main(&helper_end, stage))
+            exit_now(helper::main(&helper_end, stage, expected))
         }
         Forked::Parent(_, helper) => Ok(Started {
             helper: Child(Some(helper)),
@@ -128,9 +137,10 @@ pub fn prepare(early: Early, plan: &Plan) -> Result<Prepared, NativeError> {
     } = early.0?;
     let init = Child(Some(await_init(&helper_control)?));
     let plan_file = plan_file(plan)?;
+    let cause = |seen| cause(&control, &helper_control, seen);
     control
         .send(&Message::Plan, &[plan_file.as_fd()])
-        .map_err(on_step("hand the plan to the sandbox"))?;
+        .map_err(|error| cause(on_step("hand the plan to the sandbox")(error)))?;
     let stay = !plan.publish.is_empty();
     let (ipv6, link) = match plan.network {
         Network::None => (false, false),
@@ -143,7 +153,7 @@ pub fn prepare(early: Early, plan: &Plan) -> Result<Prepared, NativeError> {
     };
     helper_control
         .send(&wanted, &[])
-        .map_err(on_step("instruct the netns helper"))?;
+        .map_err(|error| cause(on_step("instruct the netns helper")(error)))?;
     // While the helper and process 1 are busy.
     let group = plan.limits.group.as_ref();
     let group = group
@@ -151,7 +161,7 @@ pub fn prepare(early: Early, plan: &Plan) -> Result<Prepared, NativeError> {
         .transpose()?;
     let listeners = match wanted {
         Message::NoNetwork => None,
-        _ => Some(await_network(&helper_control, &control)?),
+        _ => Some(await_network(&helper_control).map_err(cause)?),
     };
     let (helper, sockets) = if stay {
         await_sockets(&helper_control)?;
@@ -278,33 +288,38 @@ fn await_init(helper: &Control) -> Result<OwnedFd, NativeError> {
     }
 }
 
-fn await_network(helper: &Control, init: &Control) -> Result<Listeners, NativeError> {
-    match hear(helper, HELPER) {
-        Ok((Message::NetworkReady, descriptors)) => {
-            let mut descriptors = descriptors.into_iter();
-            let mut next = || {
-                descriptors
-                    .next()
-                    .ok_or(NativeError::Protocol { who: HELPER })
-            };
-            Ok(Listeners {
-                tcp: next()?,
-                dns: next()?,
-                udp: next()?,
-                raw_v4: next()?,
-                raw_v6: descriptors.next(),
-            })
-        }
-        Ok(_) => Err(NativeError::Protocol { who: HELPER }),
-        // When pid 1 failed first, the helper only saw its namespace vanish: pid 1's own words are the cause.
-        Err(error) => match init.receive_now() {
-            Ok(Some((Message::Failed { chain, hint }, _))) => Err(NativeError::SetUp {
+fn await_network(helper: &Control) -> Result<Listeners, NativeError> {
+    let (Message::NetworkReady, descriptors) = hear(helper, HELPER)? else {
+        return Err(NativeError::Protocol { who: HELPER });
+    };
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || {
+        descriptors
+            .next()
+            .ok_or(NativeError::Protocol { who: HELPER })
+    };
+    Ok(Listeners {
+        tcp: next()?,
+        dns: next()?,
+        udp: next()?,
+        raw_v4: next()?,
+        raw_v6: descriptors.next(),
+    })
+}
+
+/// Why the sandbox cannot be built: what pid 1 or else the helper says, who may have ended before they could be told
+/// anything, else what was seen here. When pid 1 failed first, the helper only saw its namespace vanish.
+fn cause(init: &Control, helper: &Control, seen: NativeError) -> NativeError {
+    let said = [init, helper]
+        .into_iter()
+        .find_map(|child| match child.receive_now() {
+            Ok(Some((Message::Failed { chain, hint }, _))) => Some(NativeError::SetUp {
                 source: Reported::from_chain(chain),
                 hint,
             }),
-            _ => Err(error),
-        },
-    }
+            _ => None,
+        });
+    said.unwrap_or(seen)
 }
 
 /// Waits until the helper has nothing left but to make sockets.

@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 
-use rcc_native::Early;
-
 use crate::cli::RunFlags;
 use crate::error::CliError;
 use crate::session::{What, prepare};
@@ -13,6 +11,6 @@ pub(crate) fn run(
     name: OsString,
     arguments: Vec<OsString>,
 ) -> Result<u8, CliError> {
-    let early = Early::start();
+    let early = super::run::early(&flags);
     super::run::start(early, prepare(&flags, Some(&name), What::Agent(arguments))?)
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use rcc_native::Early;
+use rcc_native::{Early, Expected};
 use rcc_spec::FilesMode;
 
 use crate::cli::RunFlags;
@@ -14,8 +14,17 @@ use crate::record::Record;
 use crate::session::{Session, What, prepare};
 
 pub(crate) fn run(flags: RunFlags, command: Vec<OsString>) -> Result<u8, CliError> {
-    let early = Early::start();
+    let early = early(&flags);
     start(early, prepare(&flags, None, What::Command(command))?)
+}
+
+/// Starts the processes that need no plan. What the flags refuse no policy can allow.
+pub(super) fn early(flags: &RunFlags) -> Early {
+    Early::start(if flags.no_internet {
+        Expected::NoNetwork
+    } else {
+        Expected::Network
+    })
 }
 
 /// Starts a session in the processes that were started before it was known, and waits for its end; the result is the exit code of rcc.

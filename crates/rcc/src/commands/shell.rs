@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 
-use rcc_native::Early;
-
 use crate::cli::RunFlags;
 use crate::error::CliError;
 use crate::session::{What, prepare};
@@ -11,6 +9,6 @@ use crate::session::{What, prepare};
 pub(crate) fn run(mut flags: RunFlags, arguments: Vec<OsString>) -> Result<u8, CliError> {
     // `rcc -s shell x` must not lose its arguments.
     flags.shell = false;
-    let early = Early::start();
+    let early = super::run::early(&flags);
     super::run::start(early, prepare(&flags, None, What::Shell(arguments))?)
 }

@@ -8,7 +8,6 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rcc_native::Early;
 use rcc_plan::learn::{Format, Lesson, Lines, Wildcards};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -91,7 +90,7 @@ pub(crate) fn run(mut args: LearnArgs) -> Result<u8, CliError> {
     } else {
         None
     };
-    let early = Early::start();
+    let early = crate::commands::run::early(&args.flags);
     let mut session = prepare(
         &args.flags,
         None,
