@@ -2,15 +2,15 @@
 //! and kills the agent when it fails.
 //!
 //! The guard is started a moment after the agent, so that a short command pays nothing for it. What the host replaced
-//! until then is found by the guard's first look, or by this thread when the run was shorter than that.
+//! until then is found by the guard's first look, or by [`Guard::finish`] when the run was shorter than that.
 //!
-//! Should: be started after the agent. Mustn't: let the agent go on without a guard.
+//! Should: begin after the agent. Mustn't: let the agent go on without a guard.
 
 use std::io::{Seek as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,6 @@ pub use crate::protocol::Loss;
 const STEP: &str = "start the guard of protected paths";
 /// What the guard is called in messages.
 const GUARD: &str = "guard of protected paths";
-/// How long after the agent the guard is started.
-const START_AFTER: Duration = Duration::from_millis(50);
 /// Address space of the thread's stack, in bytes.
 const STACK_BYTES: usize = 512 * 1024;
 
@@ -61,20 +59,37 @@ impl Before {
     }
 }
 
-/// A guard at work.
+/// A guard, at work or about to be.
 #[derive(Debug)]
 pub struct Guard {
+    /// What it will guard, as long as it has not begun.
+    task: Option<Task>,
+    work: Option<Work>,
+}
+
+/// What a guard has to do.
+#[derive(Debug)]
+struct Task {
+    sandbox: OwnedFd,
+    list: Watchlist,
+    at_start: Vec<Option<FileIdentity>>,
+    since: Instant,
+}
+
+/// A guard that has begun.
+#[derive(Debug)]
+struct Work {
     control: Control,
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<Findings>>,
+    stop: Sender<()>,
+    thread: JoinHandle<Findings>,
 }
 
 impl Guard {
-    /// Starts guarding; `None` when the plan protects nothing that the host could replace.
+    /// Gets ready to guard; `None` when the plan protects nothing that the host could replace.
     ///
     /// # Errors
-    /// Out of descriptors, memory or threads. The run must be given up then.
-    pub fn start(
+    /// Out of descriptors. The run must be given up then.
+    pub fn new(
         running: &Running,
         plan: &Plan,
         before: Before,
@@ -88,64 +103,80 @@ impl Guard {
             .map_err(on_step(STEP))?
             .try_clone()
             .map_err(no_memory("dup(2)"))?;
+        let list = Watchlist {
+            guarded,
+            covers: covers(plan),
+        };
+        let task = Task {
+            sandbox,
+            list,
+            at_start,
+            since: Instant::now(),
+        };
+        Ok(Some(Self {
+            task: Some(task),
+            work: None,
+        }))
+    }
+
+    /// Begins guarding, if it has not.
+    ///
+    /// # Errors
+    /// Out of descriptors, memory or threads. The run must be given up then.
+    pub fn begin(&mut self) -> Result<(), NativeError> {
+        let Some(task) = self.task.take() else {
+            return Ok(());
+        };
         let (control, guards_end) = Control::pair().map_err(on_step(STEP))?;
         let ours = control
             .as_fd()
             .try_clone_to_owned()
             .map(Control::from_descriptor)
             .map_err(no_memory("dup(2)"))?;
-        let list = Watchlist {
-            guarded,
-            covers: covers(plan),
-        };
         // It waits in the connection until there is a guard, before anything else that is said.
-        let file = list_file(&list)?;
+        let file = list_file(&task.list)?;
         control
-            .send(&Message::Guard, &[sandbox.as_fd(), file.as_fd()])
+            .send(&Message::Guard, &[task.sandbox.as_fd(), file.as_fd()])
             .map_err(on_step(STEP))?;
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new()
             .name("rcc-guard".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || {
-                watch_over(
-                    &ours,
-                    guards_end,
-                    &sandbox,
-                    &list.guarded,
-                    &at_start,
-                    &stopped,
-                )
-            })
+            .spawn(move || watch_over(&ours, guards_end, &task, &stopped))
             .map_err(no_memory("pthread_create(3)"))?;
-        Ok(Some(Self {
+        self.work = Some(Work {
             control,
-            stop: Some(stop),
-            thread: Some(thread),
-        }))
+            stop,
+            thread,
+        });
+        Ok(())
     }
 
     /// Ends guarding, after the agent has ended, with a last look.
     #[must_use]
     pub fn finish(mut self) -> Findings {
-        self.end().unwrap_or_default()
-    }
-
-    fn end(&mut self) -> Option<Findings> {
-        drop(self.stop.take());
-        // Before the guard runs, this waits in the connection.
-        let _ = self.control.send(&Message::Finish, &[]);
-        let thread = self.thread.take()?;
-        Some(thread.join().unwrap_or_else(|_| Findings {
-            failure: Some(vanished()),
-            ..Findings::default()
-        }))
+        match self.task.take() {
+            Some(task) => task.compare(),
+            None => self.work.take().map(Work::end).unwrap_or_default(),
+        }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        drop(self.end());
+        drop(self.work.take().map(Work::end));
+    }
+}
+
+impl Work {
+    fn end(self) -> Findings {
+        drop(self.stop);
+        // Before the guard runs, this waits in the connection.
+        let _ = self.control.send(&Message::Finish, &[]);
+        self.thread.join().unwrap_or_else(|_| Findings {
+            failure: Some(vanished()),
+            ..Findings::default()
+        })
     }
 }
 
@@ -162,29 +193,23 @@ fn covers(plan: &Plan) -> Vec<SafeBytes> {
 fn watch_over(
     control: &Control,
     guards_end: Control,
-    sandbox: &OwnedFd,
-    guarded: &[Guarded],
-    at_start: &[Option<FileIdentity>],
+    task: &Task,
     stopped: &Receiver<()>,
 ) -> Findings {
-    let begun = Instant::now();
     let mut findings = Findings::default();
-    let ending = match stopped.recv_timeout(START_AFTER) {
-        Err(RecvTimeoutError::Timeout) => serve(control, guards_end, guarded, &mut findings),
-        _ => Ok(Ending::NothingToEnter),
-    };
+    let ending = serve(control, guards_end, &task.list.guarded, &mut findings);
     let was_asked = matches!(stopped.try_recv(), Err(TryRecvError::Disconnected));
     match ending {
         Ok(Ending::Asked) if was_asked => {}
-        Ok(Ending::NothingToEnter) if was_asked || has_ended(sandbox) => {
-            compare(guarded, at_start, begun, &mut findings);
+        Ok(Ending::NothingToEnter) if was_asked || has_ended(&task.sandbox) => {
+            findings.losses.extend(task.compare().losses);
         }
         Ok(_) => findings.failure = Some(vanished()),
         Err(error) => findings.failure = Some(error),
     }
     if findings.failure.is_some() {
         // An agent that has ended already is fine.
-        let _ = rustix::process::pidfd_send_signal(sandbox, Signal::KILL);
+        let _ = rustix::process::pidfd_send_signal(&task.sandbox, Signal::KILL);
     }
     findings
 }
@@ -293,26 +318,25 @@ fn identity(guarded: &Guarded) -> Option<FileIdentity> {
     })
 }
 
-/// Finds what was replaced in a run that no guard saw.
-fn compare(
-    guarded: &[Guarded],
-    at_start: &[Option<FileIdentity>],
-    begun: Instant,
-    findings: &mut Findings,
-) {
-    for (guarded, before) in guarded.iter().zip(at_start) {
-        let now = identity(guarded);
-        // Hidden names of /etc are hidden by name.
-        if guarded.protection != Protection::Hidden && now != *before {
-            let loss = match now {
-                None => Loss::Gone,
-                // Nobody looked, so whoever wrote it: it is to be looked at.
-                Some(_) => Loss::Written,
-            };
-            findings
-                .losses
-                .push((guarded.at.clone(), loss, begun.elapsed()));
+impl Task {
+    /// Finds what was replaced in a run that no guard saw.
+    fn compare(&self) -> Findings {
+        let mut findings = Findings::default();
+        for (guarded, before) in self.list.guarded.iter().zip(&self.at_start) {
+            let now = identity(guarded);
+            // Hidden names of /etc are hidden by name.
+            if guarded.protection != Protection::Hidden && now != *before {
+                let loss = match now {
+                    None => Loss::Gone,
+                    // Nobody looked, so whoever wrote it: it is to be looked at.
+                    Some(_) => Loss::Written,
+                };
+                findings
+                    .losses
+                    .push((guarded.at.clone(), loss, self.since.elapsed()));
+            }
         }
+        findings
     }
 }
 

@@ -25,6 +25,8 @@ use crate::pump::Pump;
 
 /// Bytes taken from one side before the other side must have taken them.
 const BUFFER: usize = 64 * 1024;
+/// After this time a run lasts: what only longer runs need is begun then.
+const LASTING: Duration = Duration::from_millis(50);
 /// How long the agent may take to end after the terminal has hung up.
 const HANGUP_GRACE: Duration = Duration::from_secs(5);
 /// How long output is waited for after the agent has ended: processes it left behind may hold the terminal.
@@ -133,14 +135,16 @@ impl Running {
     }
 
     /// Runs until the agent has ended. `gateway` becomes readable when the gateway has ended, which ends the run; `desk` is
-    /// where other commands of the user ask for things meanwhile.
+    /// where other commands of the user ask for things meanwhile. `lasting` is called once, 50 ms after the agent's start
+    /// if that has not ended by then: a short command pays for nothing that is begun there.
     ///
     /// # Errors
-    /// A system call of the loop failed; the sandbox is killed then. The terminal is restored in every case.
+    /// A system call of the loop or `lasting` failed; the sandbox is killed then. The terminal is restored in every case.
     pub fn relay(
         self,
         gateway: Option<BorrowedFd<'_>>,
         desk: Option<Desk<'_>>,
+        lasting: impl FnOnce() -> Result<(), NativeError>,
     ) -> Result<Outcome, NativeError> {
         let Self {
             init,
@@ -166,7 +170,7 @@ impl Running {
             hangup: None,
             listens: true,
         };
-        let lost = relay.until_the_end(gateway)?;
+        let lost = relay.until_the_end(gateway, lasting)?;
         let outcome = relay.finish(lost);
         drop(helper);
         outcome
@@ -188,7 +192,13 @@ struct Relay<'run> {
 
 impl Relay<'_> {
     /// Returns whether the gateway was lost.
-    fn until_the_end(&mut self, gateway: Option<BorrowedFd<'_>>) -> Result<bool, NativeError> {
+    fn until_the_end(
+        &mut self,
+        gateway: Option<BorrowedFd<'_>>,
+        lasting: impl FnOnce() -> Result<(), NativeError>,
+    ) -> Result<bool, NativeError> {
+        let begun = Instant::now();
+        let mut lasting = Some(lasting);
         loop {
             let init = self.init.pidfd().map_err(on_step("watch the sandbox"))?;
             let mut events = vec![
@@ -213,9 +223,13 @@ impl Relay<'_> {
             if let Some(desk) = &self.desk {
                 desk.interests(&mut events);
             }
-            let timeout = self
+            let hangup = self
                 .hangup
-                .map(|since| timespec(HANGUP_GRACE.saturating_sub(since.elapsed())));
+                .map(|since| HANGUP_GRACE.saturating_sub(since.elapsed()));
+            let to_last = lasting
+                .is_some()
+                .then(|| LASTING.saturating_sub(begun.elapsed()));
+            let timeout = hangup.into_iter().chain(to_last).min().map(timespec);
             match poll(&mut events, timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(on_step_call("watch the sandbox", "poll(2)")(errno)),
@@ -248,6 +262,11 @@ impl Relay<'_> {
             if gateway_at.is_some_and(is_ready) {
                 self.init.signal(Signal::KILL);
                 return Ok(true);
+            }
+            if begun.elapsed() >= LASTING
+                && let Some(lasting) = lasting.take()
+            {
+                lasting()?;
             }
             if self
                 .hangup

@@ -8,11 +8,10 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rcc_host::open_private;
+use rcc_host::{Directories, open_private};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::context::Context;
 use crate::error::CliError;
 use crate::record::Record;
 
@@ -55,19 +54,29 @@ impl Drop for Socket {
     }
 }
 
+/// Where the sockets of runs have their directories, when there is such a place.
+pub(crate) fn runtime(directories: &Directories) -> Option<PathBuf> {
+    let runtime = directories.runtime.clone();
+    runtime.filter(|runtime| open_private(runtime).is_ok())
+}
+
+/// The directory of a run's socket.
+pub(crate) fn place(runtime: Option<&Path>, id: &str, record: &Path) -> PathBuf {
+    runtime.map_or_else(|| record.to_owned(), |runtime| runtime.join(id))
+}
+
 /// Makes the socket of a run and listens on it.
-pub(crate) fn open(record: &Record) -> Result<(Socket, OwnedFd), ControlError> {
-    let runtime = Context::load()
-        .ok()
-        .and_then(|context| context.directories.runtime)
-        .filter(|runtime| open_private(runtime).is_ok());
-    let (directory, is_own) = match &runtime {
-        Some(runtime) => {
-            sweep(runtime);
-            (runtime.join(record.id()), true)
-        }
-        None => (record.path().to_owned(), false),
-    };
+pub(crate) fn open(
+    record: &Record,
+    runtime: Option<&Path>,
+) -> Result<(Socket, OwnedFd), ControlError> {
+    if let Some(runtime) = runtime {
+        sweep(runtime);
+    }
+    let (directory, is_own) = (
+        place(runtime, record.id(), record.path()),
+        runtime.is_some(),
+    );
     let fail = |reason: String| ControlError {
         path: directory.clone(),
         reason,

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
+use crate::control;
 use crate::error::{CliError, Kind};
 
 /// How many ended runs are kept.
@@ -119,6 +120,17 @@ pub(crate) struct Beginning<'a> {
     pub(crate) argv: &'a [OsString],
     /// Word of the network mode.
     pub(crate) network: &'a str,
+    /// What a run with a network will have.
+    pub(crate) places: Option<Places>,
+}
+
+/// Where a run with a network can be looked at and changed.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// The audit log, where it is not the record's own.
+    pub(crate) audit: Option<PathBuf>,
+    /// Where the directory of the control socket will be, when it is not the record.
+    pub(crate) runtime: Option<PathBuf>,
 }
 
 /// The record of one run.
@@ -132,6 +144,8 @@ pub(crate) struct Record {
 
 impl Record {
     /// Makes the record and with it the id of the run; `run.json` is there while the run lasts.
+    ///
+    /// It names the places before they are there, so that it need not be written twice.
     pub(crate) fn create(state: &Path, beginning: &Beginning<'_>) -> Result<Self, RecordError> {
         let runs = state.join("runs");
         let parent = open_private(&runs).map_err(RecordError::Directory)?;
@@ -158,6 +172,8 @@ impl Record {
             );
         };
         rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).map_err(fail)?;
+        let path = runs.join(&id);
+        let places = beginning.places.as_ref();
         let record = Self {
             description: Description {
                 id: id.clone(),
@@ -173,15 +189,19 @@ impl Record {
                     .map(SafeBytes::from)
                     .collect(),
                 network: beginning.network.to_owned(),
-                audit: None,
-                control: None,
+                audit: places
+                    .and_then(|places| places.audit.clone())
+                    .map(SafeBytes::from),
+                control: places
+                    .map(|places| control::place(places.runtime.as_deref(), &id, &path))
+                    .map(SafeBytes::from),
                 supervisor_pid: std::process::id(),
                 started_at_ms: now_ms(),
                 ended_at_ms: None,
                 exit_code: None,
             },
             directory,
-            path: runs.join(&id),
+            path,
             runs,
         };
         match record.write() {
@@ -215,14 +235,13 @@ impl Record {
         &self.path
     }
 
-    /// Notes where the run can be looked at and changed.
-    pub(crate) fn note_places(
-        &mut self,
-        audit: Option<&Path>,
-        control: Option<&Path>,
-    ) -> Result<(), RecordError> {
-        self.description.audit = audit.map(SafeBytes::from);
-        self.description.control = control.map(SafeBytes::from);
+    /// Notes where the control socket is, unless that is what the record says already.
+    pub(crate) fn note_control(&mut self, directory: Option<&Path>) -> Result<(), RecordError> {
+        let control = directory.map(SafeBytes::from);
+        if self.description.control == control {
+            return Ok(());
+        }
+        self.description.control = control;
         self.write()
     }
 
@@ -454,6 +473,7 @@ mod tests {
             home: "claude",
             argv: &["true".into()],
             network: "none",
+            places: None,
         };
         Record::create(state, &beginning)
     }

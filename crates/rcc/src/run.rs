@@ -51,11 +51,11 @@ pub(crate) fn execute(
     let group = prepared.take_group();
     let sockets = prepared.take_sockets();
     let published = sockets.map(|sockets| publish::join(ports, sockets));
-    let (gateway, _live) = match prepared.take_listeners() {
+    let (gateway, _socket) = match prepared.take_listeners() {
         Some(listeners) => {
-            let (gateway, live) =
+            let (gateway, socket) =
                 open_network(session, listeners, published, record.as_deref_mut())?;
-            (Some(gateway), Some(live))
+            (Some(gateway), socket)
         }
         None => (None, None),
     };
@@ -63,12 +63,18 @@ pub(crate) fn execute(
     let before = rcc_native::Before::of(plan);
     let running = prepared.start(plan.streams)?;
     let started = limits::Start::now();
-    let guard = Guard::start(&running, plan, before)?;
+    let mut guard = Guard::new(&running, plan, before)?;
     let tell = |event| limits::tell(&event);
-    let watch = LimitWatch::start(&running, &plan.limits, group.as_ref(), tell)?;
+    let limit_watch = LimitWatch::start(&running, &plan.limits, group.as_ref(), tell)?;
     let (_place, desk) = open_desk(record.as_deref(), plan, group.as_ref());
-    let relayed = running.relay(gateway.as_ref().map(Gateway::ended), desk);
-    let limited = watch.map(LimitWatch::finish).unwrap_or_default();
+    let mut watch = None;
+    let lasting = || {
+        let gateway = gateway.as_ref();
+        watch = gateway.and_then(|gateway| Watch::start(session, gateway.control()));
+        guard.as_mut().map_or(Ok(()), Guard::begin)
+    };
+    let relayed = running.relay(gateway.as_ref().map(Gateway::ended), desk, lasting);
+    let limited = limit_watch.map(LimitWatch::finish).unwrap_or_default();
     let outcome = relayed?;
     if let Some(group) = &group {
         limits::sum_up(group, &limited);
@@ -125,29 +131,27 @@ fn audit_log(session: &Session, record: Option<&Record>) -> Result<File, CliErro
         .map_err(|error| CliError::new(Kind::Host, error))
 }
 
-/// What lasts as long as the network can be changed: the control socket's place and the watch over the policy files.
-type Live = (Option<Socket>, Option<Watch>);
-
-/// Starts the gateway and what changes it.
+/// Starts the gateway and opens the socket over which it is changed, whose place lasts as long as the result.
 fn open_network(
     session: &mut Session,
     listeners: Listeners,
     published: Option<Published>,
     record: Option<&mut Record>,
-) -> Result<(Gateway, Live), CliError> {
+) -> Result<(Gateway, Option<Socket>), CliError> {
     let audit = audit_log(session, record.as_deref())?;
     let mut socket = None;
     let mut listener = None;
     if let Some(record) = record {
-        match control::open(record) {
+        match control::open(record, session.runtime.as_deref()) {
             Ok((made, fd)) => {
-                let named = session.audit.as_deref().map(std::path::absolute);
-                let named = named.and_then(Result::ok);
-                record.note_places(named.as_deref(), Some(made.directory()))?;
+                record.note_control(Some(made.directory()))?;
                 (socket, listener) = (Some(made), Some(fd));
             }
             // The run is as tight without it; only its rules stay as they are.
-            Err(error) => output::warn(&rcc_plan::escape(error.to_string())),
+            Err(error) => {
+                record.note_control(None)?;
+                output::warn(&rcc_plan::escape(error.to_string()));
+            }
         }
     }
     let mode = session.policy.network.mode;
@@ -163,8 +167,7 @@ fn open_network(
     let gateway = start_gateway(
         session, listeners, published, proxy, audit, network, listener,
     )?;
-    let watch = Watch::start(session, gateway.control());
-    Ok((gateway, (socket, watch)))
+    Ok((gateway, socket))
 }
 
 fn start_gateway(

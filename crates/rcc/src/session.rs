@@ -19,19 +19,21 @@ use rcc_host::{
 use rcc_plan::{
     GroupFacts, HostFacts, PROFILE_LIMIT_BYTES, Plan, PlanError, Request, Streams, plan,
 };
-use rcc_spec::{AgentPreset, FilesMode, LimitKey, Policy, SeccompChoice};
+use rcc_spec::{AgentPreset, FilesMode, LimitKey, NetworkMode, Policy, SeccompChoice};
 
 use crate::agents;
 use crate::cli::RunFlags;
 use crate::context::Context;
+use crate::control;
 use crate::cow;
 use crate::error::{CliError, Kind};
 use crate::layers::{self, Unapproved};
 use crate::leftovers::Before;
 use crate::output;
-use crate::record::{Beginning, Record};
+use crate::record::{Beginning, Places, Record};
 use crate::shared_state::SharedState;
 use crate::upstream_proxy;
+use crate::watch::{Look, look_at};
 
 use program::{Needs, argv, consent};
 pub(crate) use protected::{UserGit, configured_names, host_names};
@@ -80,6 +82,10 @@ pub(crate) struct Session {
     pub(crate) record: Option<Record>,
     /// What the policy was made from, to make it again when files change.
     pub(crate) sources: Sources,
+    /// The files of the policy as they were then.
+    pub(crate) policy_files: Look,
+    /// Where the control socket gets a directory, unless in the record.
+    pub(crate) runtime: Option<PathBuf>,
     /// How the project was, to tell what the agent left.
     pub(crate) before: Before,
     /// Keeps the agent home from being removed; none when the plan is only shown.
@@ -190,6 +196,10 @@ fn make(
         Purpose::Show => Unapproved::Warn,
     };
     let (policy, preset) = with_preset(&context, &project, flags, agent, unapproved)?;
+    let policy_files = match purpose {
+        Purpose::Run => look_at(layers::files(&context, &project, flags)),
+        Purpose::Show => Look::new(),
+    };
     for notice in &policy.notices {
         output::warn(&rcc_plan::escape(notice));
     }
@@ -216,17 +226,30 @@ fn make(
         .unwrap_or("default");
     let (agent_home, home_lock) = open_home(&context, home, preset.as_ref(), &policy, purpose)?;
 
+    let runtime = match purpose {
+        Purpose::Run => control::runtime(&context.directories),
+        Purpose::Show => None,
+    };
     let mut record = match purpose {
         Purpose::Run => {
             let name = preset.as_ref().map(|preset| preset.name.as_str());
-            let network = policy.network.mode.as_str();
+            let network = policy.network.mode;
+            let has_network = network != NetworkMode::None || !policy.publish.is_empty();
+            let places = has_network.then(|| Places {
+                audit: flags
+                    .audit
+                    .as_deref()
+                    .and_then(|path| std::path::absolute(path).ok()),
+                runtime: runtime.clone(),
+            });
             let beginning = Beginning {
                 project: &project.root,
                 name: flags.name.as_deref(),
                 agent: name,
                 home,
                 argv: &argv,
-                network,
+                network: network.as_str(),
+                places,
             };
             Some(Record::create(&context.directories.state, &beginning)?)
         }
@@ -285,6 +308,8 @@ fn make(
             upstream_proxy,
             record,
             sources,
+            policy_files,
+            runtime,
             before,
             _home: home_lock,
         }),

@@ -3,6 +3,8 @@
 //! A look each half second at size, times and inode is enough for people, and unlike inotify it works on every file system
 //! and follows editors that rename. What is wrong or not approved changes nothing: the old rules stay, and the audit log
 //! gets one line. The agent cannot write these files; where a policy gives that protection up, nothing is watched.
+//!
+//! The first look is the session's, taken when it had read the files; the watch itself begins when a run lasts.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -30,10 +32,11 @@ pub(crate) struct Watch {
 }
 
 /// What one look tells of each file.
-type Look = Vec<(PathBuf, Option<[i64; 5]>)>;
+pub(crate) type Look = Vec<(PathBuf, Option<[i64; 5]>)>;
 
 impl Watch {
-    /// Starts a watch; none where the files could be the agent's or cannot be read twice.
+    /// Starts a watch; none where the files could be the agent's or cannot be read twice. What was changed since the
+    /// session read them is seen.
     pub(crate) fn start(session: &Session, control: GatewayControl) -> Option<Self> {
         let sources = session.sources.clone();
         let protected = !session
@@ -45,16 +48,14 @@ impl Watch {
         if !protected || !sources.flags.allow_hosts.iter().all(is_file) {
             return None;
         }
-        // Before the thread runs: what changes from here on is seen.
-        let first = look(&sources);
+        let mut seen = session.policy_files.clone();
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new()
             .name("rcc-policy".into())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                let mut seen = first;
                 while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-                    let now = look(&sources);
+                    let now = look_at(sources.files().unwrap_or_default());
                     if now != seen {
                         seen = now;
                         reload(&sources, &control);
@@ -79,8 +80,8 @@ impl Drop for Watch {
     }
 }
 
-fn look(sources: &Sources) -> Look {
-    let files = sources.files().unwrap_or_default();
+/// Looks at these files.
+pub(crate) fn look_at(files: Vec<PathBuf>) -> Look {
     files
         .into_iter()
         .map(|path| {
