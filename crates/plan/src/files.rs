@@ -325,7 +325,13 @@ fn grants(
     ] {
         for path in paths {
             let (canonical, kind) = resolve(path, setting, facts)?;
-            push(&canonical, &canonical, kind, access, None);
+            // In a copy-on-write run the whole project is the layer's: a mount of its own would lead past it.
+            let in_layer = policy.files.mode.value == FilesMode::Cow
+                && access == Access::ReadWrite
+                && canonical.starts_with(&facts.project.root);
+            if !in_layer {
+                push(&canonical, &canonical, kind, access, None);
+            }
         }
     }
     let project = &facts.project;

@@ -191,6 +191,38 @@ fn protected_paths_stay_closed_on_top_of_the_layer() {
 }
 
 #[test]
+fn a_writable_path_in_the_project_belongs_to_the_layer_and_one_outside_is_told() {
+    let bench = Bench::new("granted");
+    bench.file("sub/a", "1\n");
+    let outside = bench.base().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let before = snapshot(&bench.project());
+    let script = format!("echo 2 > sub/a; echo x > {}/new", outside.display());
+    let run = |mode: &str| {
+        let outside = outside.to_str().unwrap();
+        let grants = [
+            "run", "-n", mode, "--rw", "sub", "--rw", outside, "--", "sh", "-c", &script,
+        ];
+        bench.rcc(&grants)
+    };
+    let output = run("--cow");
+    assert_eq!(output.code, 0, "{output:?}");
+    let told = format!(
+        "because only the project is kept apart: {}\n",
+        outside.display()
+    );
+    assert!(output.stderr.contains(&told), "{output:?}");
+    assert_eq!(snapshot(&bench.project()), before);
+    assert_eq!(bench.rcc(&["diff", "--name-status"]).stdout, "M\tsub/a\n");
+    assert!(outside.join("new").exists());
+    // Positive control: a direct run changes it, and says nothing of the kind.
+    let output = run("--snapshot");
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(!output.stderr.contains("kept apart"), "{output:?}");
+    assert_eq!(bench.text("sub/a"), "2\n");
+}
+
+#[test]
 fn what_programs_of_the_host_would_run_is_told_at_the_end() {
     let bench = Bench::new("brings");
     bench.file("a", "x\n");

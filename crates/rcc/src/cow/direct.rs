@@ -105,9 +105,12 @@ impl Stopped {
     }
 }
 
-/// Takes the snapshot of a run that wants one, and says what it cost.
+/// Takes the snapshot of a run that wants one, and says what it cost; of a copy-on-write run, says what is no part of it.
 pub(crate) fn begin(session: &Session, record: &Record) -> Result<(), Stopped> {
     let files = &session.policy.files;
+    if files.mode.value == FilesMode::Cow {
+        tell_outside(session);
+    }
     if files.mode.value != FilesMode::Direct || !files.snapshot.value {
         return Ok(());
     }
@@ -147,6 +150,22 @@ pub(crate) fn begin(session: &Session, record: &Record) -> Result<(), Stopped> {
         return Err(Stopped { error, signal });
     }
     Ok(())
+}
+
+/// Names the paths that the agent of a copy-on-write run changes at once: those in the project are the layer's.
+fn tell_outside(session: &Session) {
+    let granted = session.policy.files.rw.iter();
+    let outside: Vec<PathBuf> = granted
+        .filter_map(|path| session.facts.resolved.get(Path::new(path.value.as_str())))
+        .map(|(canonical, _)| canonical.clone())
+        .filter(|path| !path.starts_with(&session.project.root))
+        .collect();
+    if !outside.is_empty() {
+        output::warn(&format!(
+            "the agent changes these at once, because only the project is kept apart: {}",
+            list(&outside)
+        ));
+    }
 }
 
 fn tell(taken: &Taken, session: &Session) {
