@@ -433,7 +433,7 @@ fn no_exchange_of_a_directory_with_a_link_leads_an_apply_outside() {
     let outside = bench.base().join("outside");
     std::fs::create_dir(&outside).unwrap();
     for number in 0..12 {
-        std::fs::write(outside.join(number.to_string()), "1\n").unwrap();
+        std::fs::write(outside.join(number.to_string()), "a secret\n").unwrap();
     }
     let (real, link) = (bench.project().join("d"), bench.project().join("l"));
     // Positive control: with the link in place, a careless write lands outside.
@@ -480,6 +480,9 @@ fn no_exchange_of_a_directory_with_a_link_leads_an_apply_outside() {
             }
         });
         while swaps.load(Ordering::Relaxed) < 10_000 || applies.load(Ordering::Relaxed) < 8 {
+            let shown = bench.rcc(&["diff"]);
+            assert!([0, 125].contains(&shown.code), "{shown:?}");
+            assert!(!shown.stdout.contains("a secret"), "{shown:?}");
             let applied = bench.rcc(&["apply", "--overwrite", "d"]);
             assert!([0, 1, 125].contains(&applied.code), "{applied:?}");
             assert!(!applied.stderr.contains("panicked"), "{applied:?}");
