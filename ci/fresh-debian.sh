@@ -3,7 +3,7 @@
 #
 # Builds a minimal root file system with mmdebstrap, adds nothing but a Rust toolchain, the registry's downloads and a
 # clean clone of HEAD, and types the README's commands into it: as an unprivileged user, then as root. With --quick, root
-# types the first only. With a COMMAND, runs that instead, as the unprivileged user in the system with all packages (to look
+# types the first only, with --first the user, too. With a COMMAND, runs that instead, as the unprivileged user in the system with all packages (to look
 # around).
 #
 # The commands are read out of README.md, so what is tested is what is written. Works on private copies in namespaces
@@ -18,7 +18,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 # shellcheck source=ci/debian.sh
 . ci/debian.sh
 
-readonly suite=${1:?usage: ci/fresh-debian.sh bookworm|trixie [--quick|COMMAND…]}
+readonly suite=${1:?usage: ci/fresh-debian.sh bookworm|trixie [--quick|--first|COMMAND…]}
 shift
 readonly top=$PWD cache=${RCC_FRESH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rcc-fresh}
 # One place for both accounts, so that root finds built what the user built.
@@ -87,10 +87,13 @@ inside() {
 
 say "root file systems"
 minimal=$(archive minimal "$(packages build)")
-full=$(archive full "$(packages build),$(packages test)")
-mkdir "$work/minimal" "$work/full" "$work/cargo-home"
+mkdir "$work/minimal" "$work/cargo-home"
 tar -C "$work/minimal" -xf "$minimal"
-tar -C "$work/full" -xf "$full"
+if [[ ${1:-} != --first ]]; then
+	full=$(archive full "$(packages build),$(packages test)")
+	mkdir "$work/full"
+	tar -C "$work/full" -xf "$full"
+fi
 
 say "toolchain and sources"
 git clone --quiet --no-hardlinks "$top" "$work/src"
@@ -103,6 +106,9 @@ mkdir -p "$target" "$work/src/target"
 testers=("$account" root)
 if [[ ${1:-} == --quick ]]; then
 	testers=("$account")
+	shift
+elif [[ ${1:-} == --first ]]; then
+	testers=()
 	shift
 fi
 if [[ $# -ne 0 ]]; then

@@ -20,7 +20,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 . ci/debian.sh
 
 readonly top=$PWD state=$PWD/target/vm cache=${RCC_FRESH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rcc-fresh}
-readonly exchange=$state/exchange boot_seconds=300
+readonly exchange=$state/exchange boot_seconds=900
 keep=false as=user command="" suites=()
 
 say() { printf -- '-- vm, %s (%d s)\n' "$*" "$SECONDS" >&2; }
@@ -62,7 +62,12 @@ disk() {
 		[[ $EUID -eq 0 ]] || fail "there is no disk in $cache: let root run this once, or set RCC_FRESH_CACHE to root's"
 		say "making the disk"
 		mkdir -p "$cache"
-		rm -rf -- "$cache"/vm-*
+		# One at a time; another may have made it meanwhile. Older trees may still want theirs for a week.
+		exec 9>"$cache/vm.lock"
+		flock 9
+		[[ ! -e $directory/disk ]] || { echo "$directory"; return; }
+		find "$cache" -maxdepth 1 -name 'vm-*' -mtime +7 -exec rm -rf -- {} +
+		rm -rf --one-file-system -- "$directory"
 		mkdir "$directory" "$directory/new"
 		tr , '\n' <<<"$list" >"$directory/new/packages"
 		root=$directory/new/root

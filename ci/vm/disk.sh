@@ -26,6 +26,12 @@ case $2 in
 		# The user's systemd runs without a login, as `loginctl enable-linger` arranges it.
 		mkdir -p "$root/var/lib/systemd/linger"
 		touch "$root/var/lib/systemd/linger/tester"
+		# A profile of a program that is not here confines nobody; reading a hundred of them takes half of the start.
+		for profile in "$root"/etc/apparmor.d/*; do
+			[[ -f $profile ]] || continue
+			path=$(sed -nE 's#^profile +[^ ]+ +"?(/[A-Za-z0-9._/-]+)"? .*#\1#p' "$profile" | head -n 1)
+			[[ -z $path || -e $root$path ]] || rm "$profile"
+		done
 		# Takes commands from the host; what it does is no part of the disk.
 		cat >"$root/etc/systemd/system/vm-jobs.service" <<'UNIT'
 [Unit]

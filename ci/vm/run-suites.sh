@@ -32,11 +32,16 @@ while read -r name path arguments; do
 	fi
 done <"$exchange/suites"
 
-for name in "${failed_suites[@]}"; do
-	printf '\n== %s ==\n' "$name"
-	sed -n '/^failures:$/,$p' "$exchange/logs/$name.log" | head -n 200 | grep . || tail -n 60 "$exchange/logs/$name.log"
-done
 sed 's/^SKIPPED /left to other runs: /' "$RCC_TEST_SKIP_LOG"
+# Between these two lines, as `cargo xtask test` has it: `.ci/run` repeats it at its end.
+if [[ ${#failed_suites[@]} -ne 0 ]]; then
+	echo "failed tests:"
+	for name in "${failed_suites[@]}"; do
+		echo "  == $name =="
+		{ sed -n '/^failures:$/,/^failures:$/p' "$exchange/logs/$name.log" | grep . || tail -n 60 "$exchange/logs/$name.log"; } |
+			head -n 200 | sed 's/^/  /'
+	done
+fi
 cat "$exchange"/logs/*.log | awk -v left="$(wc -l <"$RCC_TEST_SKIP_LOG")" '
 	/^test result: / {
 		for (i = 1; i < NF; i++) {
@@ -44,5 +49,8 @@ cat "$exchange"/logs/*.log | awk -v left="$(wc -l <"$RCC_TEST_SKIP_LOG")" '
 			if ($(i + 1) == "failed;") failed += $i
 		}
 	}
-	END { printf "test result: %s. %d passed; %d failed; in the machine; %d left to other runs\n", failed ? "FAILED" : "ok", passed - left, failed, left }'
+	END {
+		printf "tests: %d passed, %d failed, %d left to other runs\n", passed - left, failed, left
+		printf "test result: %s. %d passed; %d failed;\n", failed ? "FAILED" : "ok", passed - left, failed
+	}'
 [[ ${#failed_suites[@]} -eq 0 ]]
