@@ -9,9 +9,10 @@ readonly exchange=/run/vm user=tester
 tree=$(<"$exchange/tree")
 readonly tree
 
-# The host's build may have changed since the last job; the cache does not ask, but a new mount has none.
+# The host's build may have changed since the last job; the cache does not ask, but a new mount has none. While another job
+# stands in the tree it stays as it is: the host serves one mount at a time.
 mount_tree() {
-	umount --lazy "$tree" 2>/dev/null || :
+	umount "$tree" 2>/dev/null || ! mountpoint --quiet "$tree" || return 0
 	mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose tree "$tree"
 }
 

@@ -12,7 +12,9 @@ export RCC_TEST_SKIP_LOG=$exchange/logs/skips
 RCC_TEST_REQUIRE=not-root,userns$(awk 'FNR == NR { here[$1]; next } $2 in here && $3 != "-" { printf ",%s", $3 }' \
 	"$exchange/packages" ci/packages.txt)
 RCC_TESTKIT_BIN_DIR=$PWD/target/debug
-export RCC_TEST_REQUIRE RCC_TESTKIT_BIN_DIR
+# Nothing here has KVM.
+RCC_TEST_PATIENCE=20
+export RCC_TEST_PATIENCE RCC_TEST_REQUIRE RCC_TESTKIT_BIN_DIR
 failed_suites=()
 
 : >"$RCC_TEST_SKIP_LOG"

@@ -27,6 +27,7 @@ mod binaries;
 pub mod dns;
 pub mod messages_api;
 mod ordinary;
+mod patience;
 pub mod probe;
 mod require;
 pub mod syscalls;
@@ -34,4 +35,5 @@ pub mod world;
 
 pub use binaries::{Binary, binary, copy_program, system_tool};
 pub use ordinary::{is_second_run, run_again_as_ordinary_user};
+pub use patience::patience;
 pub use require::{SKIP_LOG_VARIABLE, require, require_that, skipped};

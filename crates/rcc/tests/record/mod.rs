@@ -110,6 +110,8 @@ fn mounts(record: &mut Value) {
         let protecting: Vec<&str> = options
             .split(',')
             .filter(|option| PROTECTING.contains(option))
+            // systemd mounts the host's /sys so, and what is below it keeps that.
+            .filter(|option| !(target.starts_with("/sys/") && *option == "noexec"))
             .collect();
         let root = words
             .iter()
@@ -128,7 +130,8 @@ fn mounts(record: &mut Value) {
         let is_own =
             ["tmpfs", "proc", "devpts"].contains(&kind) && !name.starts_with('[') && root == "/";
         let rest = if is_own {
-            words[4..].join(" ")
+            // The kernel's own choice (CONFIG_TMPFS_INODE64).
+            words[4..].join(" ").replace(",inode64", "")
         } else {
             "[HOST]".to_owned()
         };

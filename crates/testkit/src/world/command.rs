@@ -66,7 +66,7 @@ impl<'world> HostCommand<'world> {
             stdin: Input::Nothing,
             stderr: None,
             stdout: None,
-            timeout: DEFAULT_TIMEOUT,
+            timeout: crate::patience(DEFAULT_TIMEOUT),
             user: None,
         }
     }
@@ -149,7 +149,7 @@ impl<'world> HostCommand<'world> {
 
     /// Sets how long it may run; then the whole tree is killed and [`HostCommand::output`] fails the test.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = crate::patience(timeout);
         self
     }
 

@@ -120,7 +120,7 @@ impl Running {
     /// # Panics
     /// When the command ends, or this time passes, before it does.
     pub fn wait_for_text_within(&self, text: &str, time: Duration) {
-        let deadline = Instant::now() + time;
+        let deadline = Instant::now() + crate::patience(time);
         loop {
             let is_over = self.reader_is_done();
             let (stdout, stderr) = (self.stdout_so_far(), self.stderr_so_far());

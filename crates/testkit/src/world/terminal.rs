@@ -48,7 +48,7 @@ impl Terminal {
     /// # Panics
     /// When ten seconds pass before it does.
     pub fn wait_for_text(&self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + crate::patience(Duration::from_secs(10));
         while !self.shown().contains(text) {
             assert!(
                 Instant::now() < deadline,

@@ -1,0 +1,23 @@
+//! How long the kit waits: its limits, stretched for a machine that is slow as a whole.
+//!
+//! Must not be applied to what rcc promises (a refusal within 100 ms): a slow machine does not keep such promises.
+
+use std::time::Duration;
+
+/// A whole number by which every limit is multiplied; 1 when it is absent.
+const PATIENCE_VARIABLE: &str = "RCC_TEST_PATIENCE";
+
+/// Gives a limit as this machine needs it: a processor that QEMU emulates takes ten to twenty times as long.
+///
+/// # Panics
+/// When `RCC_TEST_PATIENCE` is set and no whole number from 1 to 1000.
+#[must_use]
+pub fn patience(time: Duration) -> Duration {
+    let factor = std::env::var(PATIENCE_VARIABLE).map_or(1, |text| {
+        text.parse()
+            .ok()
+            .filter(|factor| (1..=1000).contains(factor))
+            .expect("RCC_TEST_PATIENCE is a whole number from 1 to 1000")
+    });
+    time * factor
+}
