@@ -9,7 +9,7 @@ set -Eeuo pipefail
 readonly exchange=/run/vm limit_seconds=900
 export RCC_TEST_SKIP_LOG=$exchange/logs/skips
 # Every program of every package on the disk must be found.
-RCC_TEST_REQUIRE=not-root,userns$(awk 'FNR == NR { here[$1]; next } $2 in here && $3 != "-" { printf ",%s", $3 }' \
+RCC_TEST_REQUIRE=not-root,userns,limits$(awk 'FNR == NR { here[$1]; next } $2 in here && $3 != "-" { printf ",%s", $3 }' \
 	"$exchange/packages" ci/packages.txt)
 RCC_TESTKIT_BIN_DIR=$PWD/target/debug
 # Nothing here has KVM.
