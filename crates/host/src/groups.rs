@@ -316,7 +316,7 @@ fn disk_of(path: &Path) -> Option<(u32, u32)> {
     let device = fs::metadata(path).ok()?.dev();
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let (major, minor) = if major == 0 {
-        mounted_device(path, (major, minor))?
+        mounted_device(path)?
     } else {
         (major, minor)
     };
@@ -330,27 +330,28 @@ fn disk_of(path: &Path) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The device that a file system with an anonymous number (btrfs) was mounted from.
-fn mounted_device(path: &Path, number: (u32, u32)) -> Option<(u32, u32)> {
-    let mountinfo = fs::read("/proc/self/mountinfo").ok()?;
-    let wanted = format!("{}:{}", number.0, number.1);
+/// The device that a file system with an anonymous number (btrfs) was mounted from; none for one in memory or over a network.
+fn mounted_device(path: &Path) -> Option<(u32, u32)> {
+    let source = mounted_from(path, &fs::read("/proc/self/mountinfo").ok()?)?;
+    let device = fs::metadata(source).ok()?.rdev();
+    let number = (rustix::fs::major(device), rustix::fs::minor(device));
+    (number.0 != 0).then_some(number)
+}
+
+/// What the mount that holds a path was made from, when that is a path.
+fn mounted_from(path: &Path, mountinfo: &[u8]) -> Option<PathBuf> {
     mountinfo
         .split(|byte| *byte == b'\n')
         .filter_map(|line| {
             let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
             let separator = words.iter().position(|word| *word == b"-")?;
-            let at = unescape(words.get(4)?);
-            let same = *words.get(2)? == wanted.as_bytes() || path.starts_with(&at);
-            let source = unescape(words.get(separator + 2)?);
-            (same && source.is_absolute()).then_some((at, source))
+            Some((unescape(words.get(4)?), unescape(words.get(separator + 2)?)))
         })
         .filter(|(at, _)| path.starts_with(at))
+        // Of several at one place the last one is on top.
         .max_by_key(|(at, _)| at.as_os_str().len())
-        .and_then(|(_, source)| {
-            let device = fs::metadata(source).ok()?.rdev();
-            let number = (rustix::fs::major(device), rustix::fs::minor(device));
-            (number.0 != 0).then_some(number)
-        })
+        .map(|(_, source)| source)
+        .filter(|source| source.is_absolute())
 }
 
 #[cfg(test)]
@@ -380,6 +381,17 @@ mod tests {
             own_directory(&found[2], own).unwrap(),
             Path::new("/sys/fs/cgroup/uni fied/user.slice/s")
         );
+    }
+
+    #[test]
+    fn a_file_system_in_memory_is_on_no_disk() {
+        let mounts = b"23 1 254:0 / / rw - ext4 /dev/vda rw\n\
+            24 23 0:30 / /tmp rw - tmpfs tmpfs rw\n\
+            25 23 0:31 /@home /home rw - btrfs /dev/sda2 rw\n";
+        let from = |path: &str| mounted_from(Path::new(path), mounts);
+        assert_eq!(from("/tmp/project"), None);
+        assert_eq!(from("/home/ann/project"), Some("/dev/sda2".into()));
+        assert_eq!(from("/srv"), Some("/dev/vda".into()));
     }
 
     #[test]

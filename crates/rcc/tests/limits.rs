@@ -587,16 +587,17 @@ fn a_group_that_a_killed_supervisor_left_is_removed_by_the_next_run() {
         return;
     }
     let parent = parent.unwrap_or_default();
-    let made = |name: &str, age: &str| {
+    let made = |name: &str, minutes: u64| {
         let path = Path::new(&parent).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir(&path).unwrap();
-        let touched = Command::new("touch").args(["-d", age]).arg(&path).status();
-        assert!(touched.unwrap().success());
+        let then = std::time::SystemTime::now() - Duration::from_secs(60 * minutes);
+        let directory = std::fs::File::open(&path).unwrap();
+        directory.set_modified(then).unwrap();
         path
     };
-    let stale = made("rcc-run-stale", "5 minutes ago");
-    let young = made("rcc-run-young", "now");
-    let foreign = made("other", "5 minutes ago");
+    let stale = made("rcc-run-stale", 5);
+    let young = made("rcc-run-young", 0);
+    let foreign = made("other", 5);
     let ran = place
         .rcc(&["run", "-n", "--memory", "64MiB", "--", "true"])
         .output()
