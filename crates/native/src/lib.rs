@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod agent_sockets;
+mod attach;
 mod confine;
 mod desk;
 mod error;
@@ -29,7 +30,8 @@ mod streams;
 mod tree;
 
 pub use agent_sockets::{AgentSockets, IpVersion};
-pub use desk::{Desk, DeskClient, DeskError, Status};
+pub use attach::{Left, attach, window_size};
+pub use desk::{Desk, DeskClient, DeskError, Pieces, RECORDING, Recorder, Status};
 pub use error::NativeError;
 pub use exec::exec;
 pub use exec_stage::{EXEC_NAME, exec_main};

@@ -143,7 +143,7 @@ impl Running {
     pub fn relay(
         self,
         gateway: Option<BorrowedFd<'_>>,
-        desk: Option<Desk<'_>>,
+        mut desk: Option<Desk<'_>>,
         lasting: impl FnOnce() -> Result<(), NativeError>,
     ) -> Result<Outcome, NativeError> {
         let Self {
@@ -155,6 +155,14 @@ impl Running {
             streams,
             pumps,
         } = self;
+        let recorder = desk.as_mut().and_then(|desk| desk.recorder.as_mut());
+        let terminal = match (recorder, terminal) {
+            (Some(recorder), Some(master)) => {
+                recorder.take_terminal(master);
+                None
+            }
+            (_, terminal) => terminal,
+        };
         let screen = terminal
             .map(|master| Screen::new(master, streams))
             .transpose()?;
@@ -229,7 +237,9 @@ impl Relay<'_> {
             let to_last = lasting
                 .is_some()
                 .then(|| LASTING.saturating_sub(begun.elapsed()));
-            let timeout = hangup.into_iter().chain(to_last).min().map(timespec);
+            let patience = self.desk.as_ref().and_then(Desk::patience);
+            let timeout = hangup.into_iter().chain(to_last).chain(patience);
+            let timeout = timeout.min().map(timespec);
             match poll(&mut events, timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(on_step_call("watch the sandbox", "poll(2)")(errno)),
@@ -336,6 +346,15 @@ impl Relay<'_> {
 
     /// Gives the terminal back and stops, as the agent did; the caller's shell takes over.
     fn suspend(&mut self) {
+        if self
+            .desk
+            .as_ref()
+            .is_some_and(|desk| desk.recorder.is_some())
+        {
+            // Nobody's shell could continue a detached run.
+            let _ = self.control.send(&Message::Continue, &[]);
+            return;
+        }
         if let Some(screen) = &mut self.screen {
             screen.restore();
         }
@@ -377,6 +396,9 @@ impl Relay<'_> {
         }
         for pump in &mut self.pumps {
             pump.finish(&self.signals);
+        }
+        if let Some(recorder) = self.desk.as_mut().and_then(|desk| desk.recorder.as_mut()) {
+            recorder.finish(code);
         }
         if gateway_lost {
             return Ok(Outcome::GatewayLost);

@@ -70,6 +70,12 @@ pub(crate) enum Command {
     Kill(KillArgs),
     /// Run one more command in the sandbox of a run, confined as its agent
     Exec(ExecArgs),
+    /// Show a detached run here and pass keys on; ctrl-p,ctrl-q leaves it again
+    Attach(AttachArgs),
+    /// Print what the agent of a detached run wrote
+    Logs(LogsArgs),
+    /// Wait until runs have ended, and print their exit codes
+    Wait(WaitArgs),
     /// Print everything known about runs as JSON
     Inspect(InspectArgs),
     /// Show what runs use: memory, processor, processes, disk, network
@@ -165,6 +171,9 @@ pub(crate) struct RunFlags {
     /// Say at the end what the run used
     #[arg(long)]
     pub(crate) stats: bool,
+    /// Print the run's id and leave the run to itself; rcc attach, logs and wait come back to it
+    #[arg(short = 'd', long)]
+    pub(crate) detach: bool,
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
 }
@@ -414,6 +423,39 @@ pub(crate) struct ExecArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    /// Keys that leave the run again: letters and ctrl-LETTER with commas between; empty: none
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub(crate) detach_keys: String,
+    /// Only look: pass no keys on
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+    /// The run's id, its beginning, or the run's name
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Go on until the run ends
+    #[arg(short = 'f', long)]
+    pub(crate) follow: bool,
+    /// Leave what drives a terminal in, on a terminal too
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// The run's id, its beginning, or the run's name
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Ids, their beginnings, or names of runs
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// Ids, their beginnings, or names of runs
     #[arg(required = true, value_name = "RUN")]
@@ -660,6 +702,7 @@ impl RunFlags {
         self.home = later.home.or(self.home);
         self.name = later.name.or(self.name);
         self.stats |= later.stats;
+        self.detach |= later.detach;
         self.limits = self.limits.join(later.limits);
         self
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod apply;
+pub(crate) mod attach;
 pub(crate) mod completions;
 pub(crate) mod diff;
 pub(crate) mod discard;
@@ -10,6 +11,7 @@ pub(crate) mod exec;
 pub(crate) mod home;
 pub(crate) mod init;
 pub(crate) mod inspect;
+pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod net;
 pub(crate) mod plan;

@@ -9,6 +9,7 @@ mod context;
 mod control;
 mod cow;
 mod desk;
+mod detach;
 #[cfg(test)]
 mod documentation;
 mod error;
@@ -96,6 +97,9 @@ fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Some(Command::Stop(args)) => commands::stop::stop(&args),
         Some(Command::Kill(args)) => commands::stop::kill(&args),
         Some(Command::Exec(args)) => commands::exec::run(args),
+        Some(Command::Attach(args)) => commands::attach::run(&args),
+        Some(Command::Logs(args)) => commands::logs::run(&args),
+        Some(Command::Wait(args)) => commands::attach::wait(&args),
         Some(Command::Inspect(args)) => commands::inspect::run(&args),
         Some(Command::Stats(args)) => commands::stats::run(&args),
         Some(Command::Doctor(args)) => commands::doctor::run(&args),

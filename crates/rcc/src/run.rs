@@ -13,7 +13,7 @@ use rcc_gateway::{
     LiveConfig, Published, RefusalCount, Summary, SyntheticRanges, UdpSockets, Upstream,
     UpstreamProxy,
 };
-use rcc_native::{Desk, Early, Group, Guard, LimitWatch, Listeners, NativeError, Outcome};
+use rcc_native::{Desk, Group, Guard, LimitWatch, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
 use rcc_spec::{NetworkMode, NetworkPolicy, Protocol, RuleSet};
 use rustix::io::Errno;
@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use crate::audit_file;
 use crate::control::{self, Socket};
 use crate::desk;
+use crate::detach::Begun;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::limits;
@@ -40,13 +41,13 @@ const LISTED_REFUSALS: usize = 10;
 /// # Errors
 /// The sandbox could not be built, the command could not be executed, or the gateway was lost (the agent was killed).
 pub(crate) fn execute(
-    early: Early,
+    begun: Begun,
     session: &mut Session,
     mut record: Option<&mut Record>,
 ) -> Result<u8, CliError> {
     // Before anything is built: a port that is in use is the commonest reason not to start.
     let ports = publish::open(&session.plan.publish)?;
-    let mut prepared = rcc_native::prepare(early, &session.plan)?;
+    let mut prepared = rcc_native::prepare(begun.early, &session.plan)?;
     // Outlives everything that runs in it.
     let group = prepared.take_group();
     let sockets = prepared.take_sockets();
@@ -66,7 +67,16 @@ pub(crate) fn execute(
     let mut guard = Guard::new(&running, plan, before)?;
     let tell = |event| limits::tell(&event);
     let limit_watch = LimitWatch::start(&running, &plan.limits, group.as_ref(), tell)?;
-    let (_place, desk) = open_desk(record.as_deref(), plan, group.as_ref());
+    let (_place, mut desk) = open_desk(record.as_deref(), plan, group.as_ref());
+    if let Some(detached) = begun.detached {
+        let (Some(desk), Some(record)) = (desk.as_mut(), record.as_deref()) else {
+            return Err(CliError::new(
+                Kind::Host,
+                "a run without a desk cannot be detached",
+            ));
+        };
+        detached.settle(desk, record)?;
+    }
     let mut watch = None;
     let lasting = || {
         let gateway = gateway.as_ref();

@@ -26,6 +26,7 @@ use crate::cli::RunFlags;
 use crate::context::Context;
 use crate::control;
 use crate::cow;
+use crate::detach::wants_terminal;
 use crate::error::{CliError, Kind};
 use crate::layers::{self, Unapproved};
 use crate::leftovers::Before;
@@ -424,11 +425,7 @@ fn plan_for(
     let request = Request {
         run_id: record.map_or_else(|| "plan".to_owned(), |record| record.id().to_owned()),
         argv,
-        streams: Streams {
-            stdin_terminal: std::io::stdin().is_terminal(),
-            stdout_terminal: std::io::stdout().is_terminal(),
-            stderr_terminal: std::io::stderr().is_terminal(),
-        },
+        streams: streams(flags),
     };
     let plan = plan(policy, preset, &facts, &request)?;
     refuse_own(&own, policy, &facts)?;
@@ -453,6 +450,23 @@ fn group_facts(policy: &Policy, project: &Path) -> GroupFacts {
     GroupFacts {
         process_limit_binds,
         ..GroupFacts::default()
+    }
+}
+
+/// Which streams of the agent are terminals: those of the caller that are, and of a detached run all or none.
+fn streams(flags: &RunFlags) -> Streams {
+    if flags.detach {
+        let terminal = wants_terminal();
+        return Streams {
+            stdin_terminal: terminal,
+            stdout_terminal: terminal,
+            stderr_terminal: terminal,
+        };
+    }
+    Streams {
+        stdin_terminal: std::io::stdin().is_terminal(),
+        stdout_terminal: std::io::stdout().is_terminal(),
+        stderr_terminal: std::io::stderr().is_terminal(),
     }
 }
 

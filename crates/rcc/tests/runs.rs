@@ -4,6 +4,8 @@
 
 mod scene;
 
+#[path = "runs/detached.rs"]
+mod detached;
 #[path = "runs/ending.rs"]
 mod ending;
 #[path = "runs/listing.rs"]

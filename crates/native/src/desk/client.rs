@@ -120,6 +120,19 @@ impl DeskClient {
         }
     }
 
+    /// Asks to be shown what the agent of a detached run does; the connection for [`crate::attach`], and whether the agent has a
+    /// terminal. `size` are rows and columns of the caller's.
+    ///
+    /// # Errors
+    /// See [`DeskError`].
+    pub fn attach(self, size: (u16, u16)) -> Result<(OwnedFd, bool), DeskError> {
+        let (rows, columns) = size;
+        match self.ask(Ask::Attach { rows, columns })? {
+            (Answer::Attached { terminal }, _) => Ok((self.0, terminal)),
+            _ => Err(DeskError::Confused),
+        }
+    }
+
     /// Waits until the run has ended, at most so long; whether it has.
     #[must_use]
     pub fn wait_for_end(&self, longest: Duration) -> bool {

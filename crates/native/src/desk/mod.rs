@@ -7,6 +7,8 @@
 
 mod client;
 mod protocol;
+mod recorder;
+mod recording;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -24,6 +26,9 @@ use crate::protocol::{receive, send};
 
 pub use client::{DeskClient, DeskError, Status};
 use protocol::{Answer, Answering, Ask, Asking, VERSION};
+pub(crate) use recorder::FRAME;
+pub use recorder::Recorder;
+pub use recording::{Pieces, RECORDING};
 
 /// Clients at a time; others wait in the socket's queue.
 const CLIENTS: usize = 64;
@@ -35,6 +40,13 @@ pub struct Desk<'run> {
     plan: &'run Plan,
     group: Option<GroupRecord>,
     clients: Vec<OwnedFd>,
+    pub(crate) recorder: Option<Recorder>,
+}
+
+/// What becomes of a client that was heard.
+enum Next {
+    Stays,
+    Attached { rows: u16, columns: u16 },
 }
 
 /// What the relay has to do for somebody.
@@ -53,7 +65,18 @@ impl<'run> Desk<'run> {
             plan,
             group,
             clients: Vec::new(),
+            recorder: None,
         }
+    }
+
+    /// Has a detached run recorded and shown.
+    pub fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    /// When the desk has to be served even if nothing happens.
+    pub(crate) fn patience(&self) -> Option<std::time::Duration> {
+        self.recorder.as_ref().and_then(Recorder::patience)
     }
 
     /// What to wait for: the listener, then every client.
@@ -63,19 +86,36 @@ impl<'run> Desk<'run> {
         events.push(PollFd::new(&self.listener, listens));
         let clients = self.clients.iter();
         events.extend(clients.map(|client| PollFd::new(client, PollFlags::IN)));
+        if let Some(recorder) = &self.recorder {
+            recorder.interests(events);
+        }
     }
 
     /// Hears everybody who said something. `sandbox` is pid 1.
     pub(crate) fn serve(&mut self, ready: &[PollFlags], sandbox: &OwnedFd) -> Vec<Wish> {
         let mut wishes = Vec::new();
-        let mut ready = ready.iter().map(|flags| !flags.is_empty());
+        let (own, recorders) = ready
+            .split_at_checked(1 + self.clients.len())
+            .unwrap_or((ready, &[]));
+        if let Some(recorder) = &mut self.recorder {
+            recorder.serve(recorders);
+        }
+        let mut ready = own.iter().map(|flags| !flags.is_empty());
         let is_called = ready.next().unwrap_or(false);
         let clients = std::mem::take(&mut self.clients);
         for client in clients {
-            let stays = !ready.next().unwrap_or(false)
-                || self.attend(&client, sandbox, &mut wishes).is_some();
-            if stays {
+            if !ready.next().unwrap_or(false) {
                 self.clients.push(client);
+                continue;
+            }
+            match self.attend(&client, sandbox, &mut wishes) {
+                Some(Next::Stays) => self.clients.push(client),
+                Some(Next::Attached { rows, columns }) => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.attach(client, rows, columns);
+                    }
+                }
+                None => {}
             }
         }
         if is_called {
@@ -91,13 +131,22 @@ impl<'run> Desk<'run> {
     }
 
     /// Hears one client; none when it is through.
-    fn attend(&self, client: &OwnedFd, sandbox: &OwnedFd, wishes: &mut Vec<Wish>) -> Option<()> {
+    fn attend(&self, client: &OwnedFd, sandbox: &OwnedFd, wishes: &mut Vec<Wish>) -> Option<Next> {
+        let mut next = Next::Stays;
         let answer = match receive::<Asking>(client.as_fd(), RecvFlags::DONTWAIT) {
             Ok(Some((asking, _))) if asking.version == VERSION => {
+                if let (Ask::Attach { rows, columns }, true) =
+                    (&asking.ask, self.recorder.is_some())
+                {
+                    next = Next::Attached {
+                        rows: *rows,
+                        columns: *columns,
+                    };
+                }
                 self.answer(&asking.ask, sandbox, wishes)
             }
             Ok(Some(_)) => Err("it is of another version".to_owned()),
-            Err(error) if error.errno == Errno::AGAIN => return Some(()),
+            Err(error) if error.errno == Errno::AGAIN => return Some(Next::Stays),
             Err(error) if error.errno == Errno::BADMSG => Err("it is not understood".to_owned()),
             Ok(None) | Err(_) => return None,
         };
@@ -114,13 +163,13 @@ impl<'run> Desk<'run> {
         };
         let descriptors: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
         // One who does not read its answers is no client.
-        send(
+        let sent = send(
             client.as_fd(),
             &answering,
             &descriptors,
             SendFlags::DONTWAIT,
-        )
-        .ok()
+        );
+        sent.ok().map(|()| next)
     }
 
     fn answer(
@@ -148,6 +197,13 @@ impl<'run> Desk<'run> {
                     .map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
                 Ok((Answer::Status { init }, vec![plan]))
             }
+            Ask::Attach { .. } => match &self.recorder {
+                Some(recorder) => {
+                    let terminal = recorder.has_terminal();
+                    Ok((Answer::Attached { terminal }, Vec::new()))
+                }
+                None => Err("it was not started with --detach".to_owned()),
+            },
             Ask::Join => {
                 let plan = plan_file(self.plan).map_err(|error| error.to_string())?;
                 let group = self.group.clone().map(Box::new);

@@ -20,6 +20,13 @@ pub(super) enum Ask {
     },
     /// Tell how the run is.
     Status,
+    /// Show what the agent of a detached run writes, and pass keys on. Datagrams of another form follow on the connection.
+    Attach {
+        /// Rows of the client's terminal, 0 without one.
+        rows: u16,
+        /// Columns of it.
+        columns: u16,
+    },
     /// What is needed to start a process in the sandbox.
     Join,
 }
@@ -34,6 +41,11 @@ pub(super) enum Answer {
     Status {
         /// Process id of pid 1 on the host.
         init: u32,
+    },
+    /// To [`Ask::Attach`].
+    Attached {
+        /// Whether the agent has a terminal.
+        terminal: bool,
     },
     /// To [`Ask::Join`], with pid 1's pidfd and a file that holds the plan.
     Join {

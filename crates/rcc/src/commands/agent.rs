@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use crate::cli::RunFlags;
+use crate::detach::{Side, begin};
 use crate::error::CliError;
 use crate::session::{What, prepare};
 
@@ -11,6 +12,10 @@ pub(crate) fn run(
     name: OsString,
     arguments: Vec<OsString>,
 ) -> Result<u8, CliError> {
-    let early = super::run::early(&flags);
-    super::run::start(early, prepare(&flags, Some(&name), What::Agent(arguments))?)
+    match begin(&flags)? {
+        Side::Front(code) => Ok(code),
+        Side::Supervisor(begun) => {
+            super::run::start(begun, prepare(&flags, Some(&name), What::Agent(arguments))?)
+        }
+    }
 }

@@ -7,6 +7,7 @@ use rcc_spec::FilesMode;
 
 use crate::cli::RunFlags;
 use crate::cow::direct;
+use crate::detach::{Begun, Side, begin};
 use crate::error::CliError;
 use crate::handed::Handed;
 use crate::output;
@@ -14,12 +15,14 @@ use crate::record::Record;
 use crate::session::{Session, What, prepare};
 
 pub(crate) fn run(flags: RunFlags, command: Vec<OsString>) -> Result<u8, CliError> {
-    let early = early(&flags);
-    start(early, prepare(&flags, None, What::Command(command))?)
+    match begin(&flags)? {
+        Side::Front(code) => Ok(code),
+        Side::Supervisor(begun) => start(begun, prepare(&flags, None, What::Command(command))?),
+    }
 }
 
 /// Starts the processes that need no plan. What the flags refuse no policy can allow.
-pub(super) fn early(flags: &RunFlags) -> Early {
+pub(crate) fn early(flags: &RunFlags) -> Early {
     Early::start(if flags.no_internet {
         Expected::NoNetwork
     } else {
@@ -28,7 +31,7 @@ pub(super) fn early(flags: &RunFlags) -> Early {
 }
 
 /// Starts a session in the processes that were started before it was known, and waits for its end; the result is the exit code of rcc.
-pub(super) fn start(early: Early, mut session: Session) -> Result<u8, CliError> {
+pub(super) fn start(begun: Begun, mut session: Session) -> Result<u8, CliError> {
     for warning in &session.plan.warnings {
         output::warn(&rcc_plan::escape(warning));
     }
@@ -37,12 +40,15 @@ pub(super) fn start(early: Early, mut session: Session) -> Result<u8, CliError> 
         && let Err(stopped) = direct::begin(&session, taking)
     {
         record.into_iter().for_each(Record::discard);
-        drop(early);
+        drop(begun);
         return Err(stopped.pass_on());
     }
-    let handed = Handed::note();
-    let result = crate::run::execute(early, &mut session, record.as_mut());
-    handed.restore();
+    // A detached run has let go of the caller's streams by then, and its agent never had them.
+    let handed = begun.detached.is_none().then(Handed::note);
+    let result = crate::run::execute(begun, &mut session, record.as_mut());
+    if let Some(handed) = handed {
+        handed.restore();
+    }
     // What a copy-on-write run left is not in the project; whatever is new there was not the agent's doing.
     if session.policy.files.mode.value == FilesMode::Direct {
         crate::leftovers::tell(&session);

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use crate::cli::{LearnArgs, LearnFormat, NetworkArg};
 use crate::commands::run::start;
 use crate::context::Context;
+use crate::detach::Begun;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::output;
@@ -78,6 +79,10 @@ pub(crate) fn run(mut args: LearnArgs) -> Result<u8, CliError> {
         return Err(CliError::new(Kind::User, LearnError::Audit)
             .hint("a file of --audit can be read afterwards with --from FILE"));
     }
+    if args.flags.detach {
+        let text = "the list is made when the command has ended: --detach cannot be used here";
+        return Err(CliError::new(Kind::User, text));
+    }
     if args.flags.network.is_none() && !args.flags.no_internet {
         args.flags.network = Some(NetworkArg::Internet);
     }
@@ -90,7 +95,10 @@ pub(crate) fn run(mut args: LearnArgs) -> Result<u8, CliError> {
     } else {
         None
     };
-    let early = crate::commands::run::early(&args.flags);
+    let begun = Begun {
+        early: crate::commands::run::early(&args.flags),
+        detached: None,
+    };
     let mut session = prepare(
         &args.flags,
         None,
@@ -113,7 +121,7 @@ pub(crate) fn run(mut args: LearnArgs) -> Result<u8, CliError> {
         }
     };
     let run = session.plan.run_id.clone();
-    let result = start(early, session);
+    let result = start(begun, session);
     let context = Context::load()?;
     let log = log_of(&context, &run);
     // A run that failed before anything was logged has no record; its own error says why.
