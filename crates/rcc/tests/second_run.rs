@@ -815,6 +815,8 @@ fn while_exchanging(scene: &Scene, a: &str, b: &str, flags: &[&str], script: &st
         .run(&["-n"])
         .args(["sh", "-c", &flip])
         .arg(rcc_testkit::probe::path())
+        // It lasts as long as all the starts below, and each of those has a limit of its own.
+        .timeout(std::time::Duration::from_secs(300))
         .spawn();
     first.wait_for_text("ready");
     let outputs: Vec<Output> = (0..STARTS).map(|_| scene.sh(flags, script)).collect();
