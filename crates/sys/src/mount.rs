@@ -90,7 +90,7 @@ pub fn set_mount_attributes(
 /// How a path may be resolved below a directory (`openat2(2)`, since Linux 5.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolve {
-    /// No symbolic link anywhere in the path, and none at its end.
+    /// No symbolic link is followed. One at the end of the path is opened itself.
     NoSymlinks,
     /// As above, and never above the directory.
     Beneath,
@@ -98,8 +98,10 @@ pub enum Resolve {
 
 /// Opens `path` relative to `directory` as a location only (`O_PATH`), following no symbolic or magic link.
 ///
+/// A link at the end of the path is not followed but opened: the caller looks at what it got.
+///
 /// # Errors
-/// `ELOOP` when a component is a link, `EXDEV` when the path would leave the directory, `ENOENT`, `ENOTDIR`, `EACCES`.
+/// `ELOOP` when a component before the last is a link, `EXDEV` when the path would leave the directory, `ENOENT`, `ENOTDIR`, `EACCES`.
 pub fn open_location(
     directory: BorrowedFd<'_>,
     path: &Path,

@@ -120,7 +120,7 @@ impl DeskClient {
         }
     }
 
-    /// Asks to be shown what the agent of a detached run does; the connection for [`crate::attach`], and whether the agent has a
+    /// Asks to be shown what the agent of a detached run does; the connection for [`crate::attach()`], and whether the agent has a
     /// terminal. `size` are rows and columns of the caller's.
     ///
     /// # Errors
