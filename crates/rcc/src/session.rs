@@ -523,6 +523,9 @@ impl From<ImportError> for CliError {
         let hint = match &error {
             ImportError::Name { .. } => "names are letters, digits, dots, underscores and hyphens",
             ImportError::TooMuch { .. } => "use --share-state, or copy what is needed yourself",
+            ImportError::Lock(_) => {
+                "runs and agent homes are recorded below $XDG_STATE_HOME/rcc, a directory of yours alone"
+            }
             _ => {
                 "the agent home is below $XDG_DATA_HOME/rcc/homes; --home NAME starts with a fresh one"
             }

@@ -360,6 +360,8 @@ fn a_plan_in_words() {
                 "  LOGNAME=",
                 "  SHELL=",
                 "  PATH=",
+                // By a control group, a scope of systemd or RLIMIT_NPROC.
+                "  pids ",
             ];
             let mounts = [
                 "/usr", "/bin", "/sbin", "/lib", "/opt", "/nix", "/gnu", "/etc ", "/sys", "/proc",

@@ -315,12 +315,14 @@ fn a_host_that_stood_still_goes_on_and_asks_again() {
         of_run.extend(children.map(|process| process.pid));
         next += 1;
     }
+    assert!(of_run.len() > 2, "{processes:?}");
     let ids: Vec<String> = of_run.iter().map(ToString::to_string).collect();
-    assert!(ids.len() > 2, "{processes:?}");
-    let ids = ids.join(" ");
+    let stop = ids.join(" ");
+    // Children first: a supervisor that finds its agent stopped stops itself, as after Ctrl-Z.
+    let go_on = ids.into_iter().rev().collect::<Vec<_>>().join(" ");
     change(
         &world,
-        &format!("kill -STOP {ids}\nsleep 5.2\nkill -CONT {ids}"),
+        &format!("kill -STOP {stop}\nsleep 5.2\nkill -CONT {go_on}"),
     );
     let record = sandbox.probe(&name);
     record.assert_ok();
