@@ -152,9 +152,11 @@ pub(crate) fn sealed_copy() -> Result<OwnedFd, NativeError> {
         ),
     )
     .map_err(|_| on_step_call(step, "write(2)")(Errno::IO))?;
+    // `F_SEAL_WRITE` fails with EBUSY while anybody in the kernel holds one of the pages, as its scan of memory does at times.
+    // The other one forbids the same where nothing is mapped for writing yet (`memfd_create(2)`, since Linux 5.1).
     rustix::fs::fcntl_add_seals(
         &copy,
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
+        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE,
     )
     .map_err(on_step_call(step, "fcntl(2)"))?;
     Ok(copy)
@@ -201,4 +203,43 @@ fn keep_capabilities_over_exec() -> Result<(), NativeError> {
             .map_err(on_step_call(step, "prctl(2)"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::io::{Read as _, Write as _};
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+
+    #[test]
+    fn a_sealed_copy_is_whole_and_cannot_be_changed() {
+        let copy = sealed_copy().unwrap();
+        let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+        let mut bytes = Vec::new();
+        std::fs::File::open(&path)
+            .unwrap()
+            .read_to_end(&mut bytes)
+            .unwrap();
+        assert_eq!(bytes, std::fs::read("/proc/self/exe").unwrap());
+        // It can be opened for writing, as the owner's file: it is the seals that refuse.
+        let mut again = OpenOptions::new().write(true).open(&path).unwrap();
+        assert_eq!(
+            again.write(b"x").unwrap_err().raw_os_error(),
+            Some(Errno::PERM.raw_os_error())
+        );
+        assert_eq!(rustix::fs::ftruncate(&copy, 0), Err(Errno::PERM));
+        assert_eq!(
+            rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE),
+            Err(Errno::PERM)
+        );
+        let place = rustix::fs::fallocate(
+            &copy,
+            rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE,
+            0,
+            4096,
+        );
+        assert_eq!(place, Err(Errno::PERM));
+    }
 }
