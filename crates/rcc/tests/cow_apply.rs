@@ -423,6 +423,95 @@ fn special_files_and_borrowed_rights_are_never_applied() {
     assert_eq!((mode("tool"), mode("shared") & 0o6000), (0o755, 0));
 }
 
+/// Everything that would make a careless writer follow, wait, fill the disk, lose its way or print what it is told to.
+const HOSTILE: &str = r#"set -e
+ln -s / out; ln -s ../../outside/kept up; ln -s loop loop; rm victim; ln -s ../outside/kept victim; rm -r dir; ln -s ../outside dir
+truncate -s 100G sparse; printf end >> sparse; touch "$(printf '%0255d' 7)" "$(printf 'bad\377name')" "$(printf 'a\nb\033[31m')"
+mkfifo "$(printf 'fifo\n\033[2J')"; echo x > "$(printf '\033]0;suid')"; chmod 6755 *suid; echo x > tool
+top=$PWD; name=$(printf '%060d' 0); part=$(printf "$name/%.0s" $(seq 60)); for i in $(seq 8); do mkdir -p $part; cd $part; done; echo deep > deep; cd "$top"
+mknod null c 1 3 2>/dev/null && exit 3; mknod block b 8 0 2>/dev/null && exit 4; true"#;
+
+#[test]
+fn a_hostile_tree_is_applied_inside_the_project_and_undone() {
+    let bench = Bench::new("hostile");
+    bench.file("victim", "user\n");
+    bench.file("dir/kept", "user\n");
+    let outside = bench.base().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("kept"), "outside\n").unwrap();
+    let (before, around) = (snapshot(&bench.project()), snapshot(&outside));
+    let output = bench.cow(HOSTILE);
+    assert_eq!(output.code, 0, "{output:?}");
+    // What no agent can make, but a hole in the kernel might let it: rcc's part is to leave it where it is.
+    let upper = bench.only_layer().join("upper");
+    let above = std::fs::File::open(&upper).unwrap();
+    let make =
+        |name: &str, kind, device| rustix::fs::mknodat(&above, name, kind, 0o666.into(), device);
+    make("socket", rustix::fs::FileType::Socket, 0).unwrap();
+    let device = make(
+        "zero",
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::makedev(1, 5),
+    );
+    // `cap_setuid+ep` (linux/capability.h, version 2).
+    let capability = [
+        1, 0, 0, 2, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    let capable = setxattr(
+        upper.join("tool"),
+        "security.capability",
+        &capability,
+        XattrFlags::empty(),
+    );
+    let root = rustix::process::geteuid().is_root();
+    assert_eq!((device.is_ok(), capable.is_ok()), (root, root));
+
+    let applied = bench.rcc(&["apply"]);
+    assert_eq!(applied.code, 0, "{}", applied.stderr);
+    assert!(!applied.stderr.contains('\u{1b}'), "{}", applied.stderr);
+    assert!(
+        applied
+            .stderr
+            .contains("held back: socket (a FIFO, socket or device"),
+        "{}",
+        applied.stderr
+    );
+    assert_eq!(applied.stderr.contains("held back: zero (a FIFO"), root);
+    assert_eq!(snapshot(&outside), around);
+    let data = |name: &str| bench.project().join(name).symlink_metadata().unwrap();
+    for name in ["out", "up", "loop", "victim", "dir"] {
+        assert!(data(name).is_symlink(), "{name}");
+    }
+    let sparse = data("sparse");
+    assert_eq!(sparse.len(), (100 << 30) + 3);
+    assert!(
+        std::os::unix::fs::MetadataExt::blocks(&sparse) < 1000,
+        "{sparse:?}"
+    );
+    let mut value = [0_u8; 64];
+    let found = getxattr(
+        bench.project().join("tool"),
+        "security.capability",
+        &mut value,
+    );
+    assert_eq!(found, Err(rustix::io::Errno::NODATA));
+    // 480 levels whose path is seven times longer than any call takes.
+    let deep = "part=$(printf \"$(printf '%060d' 0)/%.0s\" $(seq 60)); for i in $(seq 8); do cd $part; done; cat deep";
+    assert_eq!(bench.host("bash", &["-c", deep]).stdout, "deep\n");
+    assert_eq!(
+        data(std::str::from_utf8(b"\x1b]0;suid").unwrap())
+            .permissions()
+            .mode()
+            & 0o7777,
+        0o755
+    );
+
+    let undone = bench.rcc(&["undo"]);
+    assert_eq!(undone.code, 0, "{}", undone.stderr);
+    assert_eq!(snapshot(&bench.project()), before);
+    assert_eq!(snapshot(&outside), around);
+}
+
 /// Another run in the same project exchanges a directory with a link to elsewhere, as fast as it can.
 #[test]
 fn no_exchange_of_a_directory_with_a_link_leads_an_apply_outside() {
