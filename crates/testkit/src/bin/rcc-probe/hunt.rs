@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rcc_sys::probe::{Argument, raw_syscall};
+use rustix::io::Errno;
 use serde_json::json;
 
 use crate::files::number;
@@ -55,8 +56,14 @@ fn look(process: &Path, pid: u32, mark: &str, got: &mut BTreeMap<&str, BTreeSet<
     if let Ok(program) = link("exe") {
         note("exe", program);
     }
-    // Asked after an attempt that worked: what hides its program even then was caught in the moment that matters.
-    let shown = || link("exe").unwrap_or_else(|_| "unknown".to_owned());
+    // Asked after an attempt that worked: what hides its program even then was caught in the moment that matters. What has ended
+    // meanwhile has no program, which is ENOENT (or ESRCH) and no refusal, and no memory that the descriptor could reach.
+    let ended = [Errno::NOENT, Errno::SRCH].map(|errno| Some(errno.raw_os_error()));
+    let shown = || match link("exe") {
+        Ok(program) => program,
+        Err(error) if ended.contains(&error.raw_os_error()) => "gone".to_owned(),
+        Err(_) => "unknown".to_owned(),
+    };
     for name in ["cwd", "root"] {
         if let Ok(target) = link(name) {
             note(name, target);
