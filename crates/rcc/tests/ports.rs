@@ -431,6 +431,8 @@ fn killing_helper_or_supervisor_leaves_nothing() {
         .args(["-9", &helper_pid.to_string()])
         .output()
         .assert_success();
+    // `kill` comes back before the process has let go of its sockets.
+    world.wait_for_end_of(helper_pid);
     for _ in 0..2 {
         assert!(!talk(&world, "127.0.0.1", "3000").ok);
     }

@@ -731,7 +731,7 @@ fn a_repository_that_is_no_repository() {
         let Some(scene) = Scene::new(&format!("odd_repository_{number}")) else { return };
         let first = strict(&scene);
         plant(&scene, script);
-        let output = scene.run(&["-n"]).arg("true").timeout(std::time::Duration::from_secs(10)).output();
+        let output = scene.run(&["-n"]).arg("true").timeout(std::time::Duration::from_secs(60)).output();
         assert!(!output.stderr_text().contains('\u{1b}'), "an escape sequence reached the terminal\n{output}");
         if output.code() == Some(125) {
             let _ = refused(&scene);
@@ -763,7 +763,7 @@ fn special_files_with_protected_names() {
         let output = scene
             .run(&["-n"])
             .arg("true")
-            .timeout(std::time::Duration::from_secs(10))
+            .timeout(std::time::Duration::from_secs(60))
             .output();
         if output.code() == Some(125) {
             assert!(output.stderr_text().contains(name), "{output}");

@@ -43,7 +43,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use command::HostCommand;
 pub use config::{Setup, User, WorldConfig};
@@ -542,6 +542,19 @@ impl World {
             panic!("an answer of another kind")
         };
         processes
+    }
+
+    /// Waits until a process of the world has ended: it is reaped or waits for its parent to do so.
+    ///
+    /// # Panics
+    /// When it is still there after a minute.
+    pub fn wait_for_end_of(&self, pid: u32) {
+        let deadline = Instant::now() + crate::patience(Duration::from_secs(60));
+        let lives = |process: &Process| process.pid == pid && process.state != 'Z';
+        while self.processes().iter().any(lives) {
+            assert!(Instant::now() < deadline, "process {pid} does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Resets counters, requests, packets and recorded messages (not dnsmasq's log).

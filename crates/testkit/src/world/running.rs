@@ -110,9 +110,9 @@ impl Running {
     /// Waits until stdout or stderr holds this text.
     ///
     /// # Panics
-    /// When the command ends, or ten seconds pass, before it does.
+    /// When the command ends, or a minute passes, before it does.
     pub fn wait_for_text(&self, text: &str) {
-        self.wait_for_text_within(text, Duration::from_secs(10));
+        self.wait_for_text_within(text, Duration::from_secs(60));
     }
 
     /// As [`Running::wait_for_text`], for commands that take their time.

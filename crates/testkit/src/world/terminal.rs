@@ -46,9 +46,9 @@ impl Terminal {
     /// Waits until the terminal has shown this text.
     ///
     /// # Panics
-    /// When ten seconds pass before it does.
+    /// When a minute passes before it does.
     pub fn wait_for_text(&self, text: &str) {
-        let deadline = Instant::now() + crate::patience(Duration::from_secs(10));
+        let deadline = Instant::now() + crate::patience(Duration::from_secs(60));
         while !self.shown().contains(text) {
             assert!(
                 Instant::now() < deadline,

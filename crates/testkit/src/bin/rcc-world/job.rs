@@ -39,7 +39,8 @@ fn try_run(arguments: &[OsString]) -> Result<(), Failure> {
         return Err("too few arguments".into());
     };
     let timeout = Duration::from_millis(timeout.to_str().ok_or("odd timeout")?.parse()?);
-    let mut reports = UnixStream::connect(Path::new(socket))?;
+    let mut reports = UnixStream::connect(Path::new(socket))
+        .map_err(|error| format!("cannot reach {}: {error}", socket.to_string_lossy()))?;
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let child = match Command::new(program)
         .args(rest)
@@ -54,8 +55,8 @@ fn try_run(arguments: &[OsString]) -> Result<(), Failure> {
     };
     let pid = child.id();
     // The command must be the only reader of its stdin, or its writer never learns that it has ended.
-    let null = std::fs::File::open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
+    let (ended, _) = rustix::pipe::pipe()?;
+    rustix::stdio::dup2_stdin(&ended)?;
     report(&mut reports, &JobReport::Started { pid })?;
     let (status, timed_out) = supervise(child, &mut reports, Instant::now() + timeout)?;
     let survivors = wait_for_descendants(if timed_out { Duration::ZERO } else { GRACE })?;
