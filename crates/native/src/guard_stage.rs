@@ -69,6 +69,9 @@ const MOST_ROUNDS: usize = 1000;
 /// Most files of a directory that are looked at, as before the start.
 const MOST_FILES: usize = 256;
 
+/// Most events that are read between two looks: the agent can make them faster than they are read.
+const MOST_EVENTS: usize = 2048;
+
 /// What the supervisor hands over.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Watchlist {
@@ -600,7 +603,7 @@ impl Guard<'_> {
         matches!(poll(&mut control, Some(&Timespec::default())), Ok(1))
     }
 
-    /// Reads the events that are there; says whether one of them is about a guarded path.
+    /// Reads the events that are there; says whether one of them is, or may be, about a guarded path.
     fn hear_events(&mut self) -> bool {
         let Some(events) = &self.events else {
             return false;
@@ -608,7 +611,17 @@ impl Guard<'_> {
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut reader = inotify::Reader::new(events, &mut buffer);
         let mut concerns = false;
-        while let Ok(event) = reader.next() {
+        let mut count = 0;
+        loop {
+            // Only between two buffers: what is in one that is given up was never heard.
+            if count >= MOST_EVENTS && reader.is_buffer_empty() {
+                self.blind = true;
+                return true;
+            }
+            let Ok(event) = reader.next() else {
+                return concerns;
+            };
+            count += 1;
             let Some(name) = event.file_name() else {
                 // A watched directory itself, or events were lost.
                 let lost = inotify::ReadFlags::QUEUE_OVERFLOW | inotify::ReadFlags::IGNORED;
@@ -630,7 +643,6 @@ impl Guard<'_> {
                 }
             }
         }
-        concerns
     }
 }
 

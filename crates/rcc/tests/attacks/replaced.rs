@@ -418,3 +418,19 @@ fn in_a_run_that_is_over_at_once() {
     let output = agent.running.wait();
     assert!(output.stderr_text().contains(".envrc was "), "{output}");
 }
+
+/// The agent makes events of the watched directory faster than the guard reads them.
+#[test]
+fn a_flood_of_events_keeps_the_guard_from_nothing() {
+    let Some(scene) = scene("replaced_flood") else {
+        return;
+    };
+    let mut agent = Agent::start(&scene);
+    agent.ask("for n in 1 2 3; do : > a$n; : > b$n; \"$1\" flip a$n b$n never > /dev/null & done");
+    replace(&scene, ".envrc", "the owner's next\n");
+    agent.await_closed(".envrc");
+    agent.probe("append .envrc evil").assert_denied("EROFS");
+    let output = agent.end();
+    assert_eq!(output.code(), Some(0), "{output}");
+    assert!(output.stderr_text().contains(".envrc"), "{output}");
+}
