@@ -150,7 +150,7 @@ impl Running {
     /// When the job itself is killed, which only a broken world can cause.
     pub fn wait(mut self) -> Output {
         self.stdin = None;
-        let report = self.read_report();
+        let report = read_report(&mut self.reports);
         let elapsed = self.started.elapsed();
         let stdout = self
             .stdout
@@ -191,18 +191,19 @@ impl Running {
         }
     }
 
-    pub(super) fn read_report(&mut self) -> Option<JobReport> {
-        let mut line = String::new();
-        self.reports.read_line(&mut line).ok()?;
-        serde_json::from_str(&line).ok()
-    }
-
     fn order(&mut self, order: &JobOrder) {
         let mut line = serde_json::to_string(order).expect("orders are plain data");
         line.push('\n');
         // The job may be over; then there is nothing to signal.
         let _ = self.reports.get_mut().write_all(line.as_bytes());
     }
+}
+
+/// Reads one report; nothing when the stream ends or what comes is none.
+pub(super) fn read_report(reports: &mut BufReader<UnixStream>) -> Option<JobReport> {
+    let mut line = String::new();
+    reports.read_line(&mut line).ok()?;
+    serde_json::from_str(&line).ok()
 }
 
 impl Drop for Running {
