@@ -162,7 +162,7 @@ impl NativeError {
                 Errno::NOSYS => "the native engine needs clone3(2); inside a container, its seccomp profile must allow it".to_owned(),
                 _ => "user namespaces are forbidden for this user; `rcc doctor` names the setting and the command that allows them".to_owned(),
             }),
-            Self::Tree { action, source, .. } if *action == crate::tree::LAY_OVER && source.errno == Errno::INVAL => {
+            Self::Tree { action, source, .. } if *action == crate::site::LAY_OVER && source.errno == Errno::INVAL => {
                 Some("the kernel takes one of the two file systems into no overlay (NFS, or an overlay itself): let XDG_STATE_HOME name a directory on a local disk, or run without --cow".to_owned())
             }
             Self::Tree { source, .. } if source.errno == Errno::LOOP => {

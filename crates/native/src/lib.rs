@@ -24,6 +24,7 @@ mod pump;
 mod relay;
 mod scope;
 mod seccomp;
+mod site;
 mod stage;
 mod stage_start;
 mod streams;

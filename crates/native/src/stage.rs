@@ -3,7 +3,7 @@
 //! This is rcc's own program, executed again under another name with an empty environment, so that nothing of the
 //! caller is left in its memory: everything in the agent's pid namespace counts as the agent's. Its numbered steps:
 //!
-//! 1. take the inherited control connection, tie its life to the supervisor's
+//! 1. take the two inherited descriptors, tie its life to the supervisor's
 //! 2. wait for the plan, open the standard streams anew
 //! 3. new session, new session keyring
 //! 4. file tree, pivot, hostname
@@ -39,12 +39,15 @@ use crate::confine::Ground;
 use crate::error::NativeError;
 use crate::error::{on_step, on_step_call};
 use crate::protocol::{Control, Message};
-use crate::{confine, seccomp, streams, tree};
+use crate::{confine, seccomp, site, streams};
 
 /// Name under which the program is executed as pid 1.
 pub const STAGE_NAME: &str = "rcc-init";
 /// Descriptor number of the control connection.
 pub(crate) const CONTROL_DESCRIPTOR: i32 = 3;
+/// Descriptor number of the program itself. It is handed on because closing its mount makes the kernel wait, see
+/// [`crate::site`].
+pub(crate) const PROGRAM_DESCRIPTOR: i32 = 4;
 
 /// Exit code for a program that exists but cannot be executed, as in shells, podman and docker.
 const CANNOT_EXECUTE: i32 = 126;
@@ -61,7 +64,10 @@ pub fn stage_main() -> i32 {
     let Ok(control) = take_descriptor(CONTROL_DESCRIPTOR).map(Control::from_descriptor) else {
         return FAILED;
     };
-    match run(&control) {
+    let Ok(program) = take_descriptor(PROGRAM_DESCRIPTOR) else {
+        return FAILED;
+    };
+    match run(&control, program) {
         Ok(code) => code,
         Err(error) => {
             // When the supervisor is gone there is nobody to tell.
@@ -77,7 +83,7 @@ pub fn stage_main() -> i32 {
     }
 }
 
-fn run(control: &Control) -> Result<i32, NativeError> {
+fn run(control: &Control, program: OwnedFd) -> Result<i32, NativeError> {
     // Step 1, second half. Should the supervisor have died before this line, step 7 sees the end of the connection.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(on_step_call(
         "tie pid 1's life to the supervisor",
@@ -88,13 +94,14 @@ fn run(control: &Control) -> Result<i32, NativeError> {
         return Ok(FAILED);
     };
     // While the host's file tree is in view.
-    streams::open_anew(plan.streams)?;
+    let mut unwanted = streams::open_anew(plan.streams)?;
+    unwanted.push(program);
     // Step 3.
     rustix::process::setsid().map_err(on_step_call("start a new session", "setsid(2)"))?;
     leave_session_keyring()?;
     // Step 4. Modes in the plan are exact; the agent gets the caller's mask back.
     let umask = rustix::process::umask(Mode::empty());
-    tree::build(&plan.mounts)?;
+    site::build(&plan.mounts, unwanted)?;
     rustix::process::umask(umask);
     rustix::system::sethostname(plan.hostname.as_bytes())
         .map_err(on_step_call("set the hostname", "sethostname(2)"))?;

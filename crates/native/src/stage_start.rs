@@ -1,4 +1,4 @@
-//! Turns a freshly cloned process into pid 1: identity, sealed program, one descriptor, empty environment.
+//! Turns a freshly cloned process into pid 1: identity, sealed program, two descriptors, empty environment.
 //!
 //! Should: run in the cloned process, whose memory is still a copy of the supervisor's.
 //! Mustn't: leave anything of that copy: it ends in an exec or an exit.
@@ -21,7 +21,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use crate::error::NativeError;
 use crate::error::{on_step, on_step_call};
 use crate::protocol::{Control, Message};
-use crate::stage::{CONTROL_DESCRIPTOR, STAGE_NAME};
+use crate::stage::{CONTROL_DESCRIPTOR, PROGRAM_DESCRIPTOR, STAGE_NAME};
 
 /// The namespaces of the agent that are made with its first process. The network namespace, by far the slowest to make,
 /// follows in the process itself, while the helper makes the router's.
@@ -49,8 +49,11 @@ impl Stage {
     pub(crate) fn new(control: Control, uid: u32, gid: u32) -> Result<Self, NativeError> {
         let program = rustix::fs::readlinkat(CWD, "/proc/self/exe", Vec::new())
             .map_err(on_step_call("find rcc's own program", "readlinkat(2)"))?;
+        // Out of the way of the numbers that pid 1 is started with: failures are told over it to the end.
+        let control = rustix::io::fcntl_dupfd_cloexec(&control, PROGRAM_DESCRIPTOR + 1)
+            .map_err(on_step_call("move a descriptor", "fcntl(2)"))?;
         Ok(Self {
-            control,
+            control: Control::from_descriptor(control),
             helper: None,
             program,
             uid,
@@ -103,12 +106,13 @@ impl Stage {
         }
         let program = self.sealed_program()?;
         keep_capabilities_over_exec()?;
-        // The control connection's number may be the program's: move the program out of the way first.
-        let program = rustix::io::fcntl_dupfd_cloexec(&program, CONTROL_DESCRIPTOR + 1)
+        let program = rustix::io::fcntl_dupfd_cloexec(&program, PROGRAM_DESCRIPTOR + 1)
             .map_err(on_step_call("move a descriptor", "fcntl(2)"))?;
         close_on_exec_from(3).map_err(on_step("close descriptors"))?;
         place_descriptor(self.control.as_fd(), CONTROL_DESCRIPTOR)
             .map_err(on_step("hand the control connection over"))?;
+        place_descriptor(program.as_fd(), PROGRAM_DESCRIPTOR)
+            .map_err(on_step("hand the program over"))?;
         let name = CString::new(STAGE_NAME)
             .map_err(|_| on_step_call("name pid 1", "execveat(2)")(Errno::INVAL))?;
         Ok(execute_descriptor(program.as_fd(), &[name], &[]))

@@ -28,8 +28,10 @@ use crate::error::NativeError;
 /// The bits of a mode that tell what a file is, `S_IFMT` of `inode(7)`.
 const FILE_TYPE: u32 = 0o170_000;
 
-/// Opens the streams of this process anew, but for the terminals, in whose place the agent gets one of its own.
-pub(crate) fn open_anew(streams: Streams) -> Result<(), NativeError> {
+/// Opens the streams of this process anew, but for the terminals, in whose place the agent gets one of its own. The result
+/// are the mounts that they were opened through, which are attached nowhere and not needed any more.
+pub(crate) fn open_anew(streams: Streams) -> Result<Vec<OwnedFd>, NativeError> {
+    let mut mounts = Vec::new();
     let all = [
         (
             0,
@@ -54,11 +56,12 @@ pub(crate) fn open_anew(streams: Streams) -> Result<(), NativeError> {
         if is_terminal {
             continue;
         }
-        if let Some(anew) = open_one(name, stream)? {
-            place_descriptor(anew.as_fd(), number).map_err(failed(name))?;
+        if let Some(Anew { stream, mount }) = open_one(name, stream)? {
+            place_descriptor(stream.as_fd(), number).map_err(failed(name))?;
+            mounts.push(mount);
         }
     }
-    Ok(())
+    Ok(mounts)
 }
 
 fn failed(name: &'static str) -> impl FnOnce(SysError) -> NativeError {
@@ -72,8 +75,14 @@ fn failed_call(name: &'static str, call: &'static str) -> impl FnOnce(Errno) -> 
     }
 }
 
+/// A stream that was opened anew, and the mount of its file.
+struct Anew {
+    stream: OwnedFd,
+    mount: OwnedFd,
+}
+
 /// Opens one stream anew; `None` when it can stay as it is.
-fn open_one(name: &'static str, stream: BorrowedFd<'_>) -> Result<Option<OwnedFd>, NativeError> {
+fn open_one(name: &'static str, stream: BorrowedFd<'_>) -> Result<Option<Anew>, NativeError> {
     let refused = |problem| NativeError::Stream { name, problem };
     let status = rustix::fs::fstat(stream).map_err(failed_call(name, "fstat(2)"))?;
     let flags = rustix::fs::fcntl_getfl(stream).map_err(failed_call(name, "fcntl(2)"))?;
@@ -144,5 +153,8 @@ fn open_one(name: &'static str, stream: BorrowedFd<'_>) -> Result<Option<OwnedFd
     if let Ok(offset) = rustix::fs::tell(stream) {
         rustix::fs::seek(&anew, SeekFrom::Start(offset)).map_err(failed_call(name, "lseek(2)"))?;
     }
-    Ok(Some(anew))
+    Ok(Some(Anew {
+        stream: anew,
+        mount,
+    }))
 }
