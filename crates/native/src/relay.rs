@@ -111,12 +111,16 @@ impl Running {
     ) -> Result<Self, NativeError> {
         let all = signals_taken();
         let signals = all.descriptor().map_err(on_step("wait for signals"))?;
+        // Everything stands on this side. Without a terminal, whose size has to be set first, the word is there when the tree
+        // is ready, and nobody waits for anybody.
+        let word = || control.send(&Message::Go, &[]);
+        let sent = (!streams.wants_terminal()).then(word);
+        // Whoever could not be told has failed, and says so itself.
         let terminal = await_tree(&control)?;
         if let Some(master) = &terminal {
             copy_window_size(master);
         }
-        control
-            .send(&Message::Go, &[])
+        sent.unwrap_or_else(word)
             .map_err(on_step("start the agent"))?;
         Ok(Self {
             init,

@@ -56,16 +56,19 @@ pub(crate) fn wants_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
-/// Starts the first processes of a run, in a supervisor of its own when it is to be detached.
+/// Starts the first processes of a run, unless `foreseen` are there already, in a supervisor of its own when it is to be
+/// detached.
 ///
 /// # Errors
 /// The host is out of processes or descriptors.
-pub(crate) fn begin(flags: &RunFlags) -> Result<Side, CliError> {
+pub(crate) fn begin(flags: &RunFlags, foreseen: Option<Early>) -> Result<Side, CliError> {
     if !flags.detach {
-        let early = early_of(flags);
+        let early = foreseen.unwrap_or_else(|| early_of(flags));
         let detached = None;
         return Ok(Side::Supervisor(Begun { early, detached }));
     }
+    // They would be children of the wrong process.
+    drop(foreseen);
     let failed = |errno: rustix::io::Errno| CliError::new(Kind::Host, DetachError(errno.into()));
     let of_sys = |error: rcc_sys::SysError| failed(error.errno);
     let (from_supervisor, front) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;

@@ -36,6 +36,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
+use rcc_native::Early;
 
 use crate::cli::{Cli, Command};
 use crate::error::{CliError, Kind};
@@ -62,11 +63,12 @@ fn main() -> ExitCode {
     {
         return ExitCode::from(u8::try_from(rcc_native::exec_main()).unwrap_or(u8::MAX));
     }
+    let early = commands::run::foresee(std::env::args_os().skip(1));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match dispatch(cli) {
+    match dispatch(cli, early) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             output::say(&error.render(Style::stderr()));
@@ -75,12 +77,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Calls the command; the result is the exit code of rcc.
-fn dispatch(cli: Cli) -> Result<u8, CliError> {
+/// Calls the command; the result is the exit code of rcc. `early` is for `rcc run` alone.
+fn dispatch(cli: Cli, early: Option<Early>) -> Result<u8, CliError> {
     let Cli { flags, command } = cli;
+    let early = early.filter(|_| matches!(command, Some(Command::Run(_))));
     match command {
         Some(Command::Init(args)) => commands::init::run(args),
-        Some(Command::Run(args)) => commands::run::run(flags.join(args.flags), args.command),
+        Some(Command::Run(args)) => commands::run::run(flags.join(args.flags), args.command, early),
         Some(Command::Shell(args)) => commands::shell::run(flags.join(args.flags), args.arguments),
         Some(Command::Agent(args)) => agent(flags.join(args.flags), args.command),
         Some(Command::Named(words)) => agent(flags, words),

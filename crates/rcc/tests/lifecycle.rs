@@ -29,7 +29,7 @@ const fn moment(name: &'static str, call: &'static str, time: u32, agent_may_run
 }
 
 /// The supervisor's way through a run, in order.
-const MOMENTS: [Moment; 13] = [
+const MOMENTS: [Moment; 14] = [
     moment("before the control connection", "socketpair", 1, false),
     moment("before the helper exists", "clone3", 1, false),
     moment("before the record exists", "mkdirat", 1, false),
@@ -41,6 +41,8 @@ const MOMENTS: [Moment; 13] = [
     moment("before the helper is collected", "waitid", 1, false),
     moment("before the gateway's thread", "clone3", 2, false),
     moment("before the word to start", "sendmsg", 3, false),
+    // pid 1 finds the word when its tree is ready.
+    moment("before the tree is known", "recvmsg", 3, true),
     moment("when the agent runs", "poll", 1, true),
     moment("when the run is collected", "waitid", 2, true),
 ];
@@ -63,7 +65,7 @@ fn traces(world: &World) -> BTreeSet<String> {
 }
 
 #[test]
-fn kill_9_of_the_supervisor_at_thirteen_moments_leaves_nothing() {
+fn kill_9_of_the_supervisor_at_fourteen_moments_leaves_nothing() {
     if !require("strace") {
         return;
     }

@@ -12,7 +12,7 @@ pub(crate) fn run(
     name: OsString,
     arguments: Vec<OsString>,
 ) -> Result<u8, CliError> {
-    match begin(&flags)? {
+    match begin(&flags, None)? {
         Side::Front(code) => Ok(code),
         Side::Supervisor(begun) => {
             super::run::start(begun, prepare(&flags, Some(&name), What::Agent(arguments))?)

@@ -1,6 +1,7 @@
 //! `rcc run [--] CMD…`: a command in the sandbox; and the one place where a prepared session is started.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 
 use rcc_native::{Early, Expected};
 use rcc_spec::FilesMode;
@@ -14,11 +15,49 @@ use crate::output;
 use crate::record::Record;
 use crate::session::{Session, What, prepare};
 
-pub(crate) fn run(flags: RunFlags, command: Vec<OsString>) -> Result<u8, CliError> {
-    match begin(&flags)? {
+pub(crate) fn run(
+    flags: RunFlags,
+    command: Vec<OsString>,
+    foreseen: Option<Early>,
+) -> Result<u8, CliError> {
+    match begin(&flags, foreseen)? {
         Side::Front(code) => Ok(code),
         Side::Supervisor(begun) => start(begun, prepare(&flags, None, What::Command(command))?),
     }
+}
+
+/// Starts the processes that need no plan when the words after the program's name look like `rcc run`: parsing them takes as
+/// long as a fork. Nothing depends on the guess. A wrong one starts processes that are ended at once.
+pub(crate) fn foresee(words: impl Iterator<Item = OsString>) -> Option<Early> {
+    guess(words).map(Early::start)
+}
+
+fn guess(words: impl Iterator<Item = OsString>) -> Option<Expected> {
+    let mut named = false;
+    let mut expected = Expected::Network;
+    // A word after an option may be its value.
+    let mut after_option = false;
+    for word in words {
+        let bytes = word.as_bytes();
+        let is_option = bytes.starts_with(b"-");
+        if word == "--" {
+            break;
+        }
+        // These processes would be children of the wrong one.
+        if word == "--detach" || (is_option && !bytes.starts_with(b"--") && bytes.contains(&b'd')) {
+            return None;
+        }
+        if word == "-n" || word == "--no-internet" {
+            expected = Expected::NoNetwork;
+        }
+        named |= word == OsStr::new("run");
+        // Another command, or the one that is to be run.
+        if !is_option && !after_option && word != "run" {
+            break;
+        }
+        after_option = is_option;
+    }
+    named.then_some(expected)
 }
 
 /// Starts the processes that need no plan. What the flags refuse no policy can allow.
@@ -68,4 +107,36 @@ pub(super) fn start(begun: Begun, mut session: Session) -> Result<u8, CliError> 
         output::warn(&rcc_plan::escape(error.to_string()));
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_foreseen_and_other_commands_are_not() {
+        let network = Some(Expected::Network);
+        for (line, expected) in [
+            ("run -- true", network),
+            ("run true -n", network),
+            (
+                "--network allowlist --allow example.com run -- true",
+                network,
+            ),
+            ("--stats run true", network),
+            ("-n run -- true", Some(Expected::NoNetwork)),
+            ("run --no-internet true", Some(Expected::NoNetwork)),
+            ("", None),
+            ("-- run", None),
+            ("plan run", None),
+            ("exec x run", None),
+            ("--home x shell run", None),
+            ("run --detach true", None),
+            ("-nd run true", None),
+            ("-d run true", None),
+        ] {
+            let words = line.split_ascii_whitespace().map(OsString::from);
+            assert_eq!(guess(words), expected, "{line}");
+        }
+    }
 }
