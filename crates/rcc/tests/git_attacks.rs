@@ -12,6 +12,7 @@ mod scene;
 
 use std::fmt::Write as _;
 
+use scene::guard::GuardProcess;
 use scene::{Scene, exists};
 
 /// One way to make git run something.
@@ -785,15 +786,20 @@ fn a_configuration_that_the_user_replaces_during_a_run_is_told() {
         return;
     };
     let script = "printf x >> .git/config 2>/dev/null && exit 1; echo up; until [ -e go ]; do sleep 0.01; done; \
-                  printf '[core]\\n\\tpager = evil\\n' >> .git/config";
+                  printf '[core]\\n\\tpager = evil\\n' >> .git/config; echo written";
     let running = scene.run(&["-n"]).args(["sh", "-c", script]).spawn();
     running.wait_for_text("up");
+    // It closes the hole within milliseconds; here the agent is to be faster.
+    let guard = GuardProcess::of(&scene, &running);
+    guard.stop();
     let user = scene
         .command("git")
         .args(["config", "user.name", "x"])
         .output();
     user.assert_success();
     scene.file("home/work/project/go", "");
+    running.wait_for_text("written");
+    guard.go_on();
     let output = running.wait();
     let told = ".git/config was changed during the run: core.pager = evil";
     assert!(

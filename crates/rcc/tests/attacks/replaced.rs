@@ -4,6 +4,7 @@
 use rcc_testkit::probe::{self, Record};
 use rcc_testkit::world::{Output, Running};
 
+use crate::scene::guard::GuardProcess;
 use crate::scene::{Scene, exists};
 
 /// A shell in a sandbox that is told line by line what to do.
@@ -58,52 +59,6 @@ impl Agent {
     }
 }
 
-/// The guard of a run, found by its parent, and stopped or continued to make its window as long as a test needs.
-struct GuardProcess<'a> {
-    scene: &'a Scene,
-    pid: String,
-}
-
-impl<'a> GuardProcess<'a> {
-    #[track_caller]
-    fn of(scene: &'a Scene, agent: &Agent) -> Self {
-        let script = r#"
-            while :; do
-                for process in /proc/[0-9]*; do
-                    read -r name < $process/comm && [ "$name" = rcc-guard ] || continue
-                    grep -q "^PPid:[[:space:]]*$1\$" $process/status && echo ${process#/proc/} && exit
-                done 2>/dev/null
-            done"#;
-        let supervisor = agent.running.pid().to_string();
-        let found = scene
-            .command("bash")
-            .args(["-c", script, "bash", &supervisor]);
-        let pid = found.output().assert_success().stdout_text();
-        Self {
-            scene,
-            pid: pid.trim().to_owned(),
-        }
-    }
-
-    fn stop(&self) {
-        let script =
-            "kill -STOP $1 && until grep -q \"^State:[[:space:]]*T\" /proc/$1/status; do :; done";
-        let stop = self.scene.command("bash");
-        stop.args(["-c", script, "bash", &self.pid])
-            .output()
-            .assert_success();
-    }
-
-    fn go_on(&self) {
-        let script = ["-c", "kill -CONT $1", "bash", &self.pid];
-        self.scene
-            .command("bash")
-            .args(script)
-            .output()
-            .assert_success();
-    }
-}
-
 /// Renames a new file over an old one, as editors and git do.
 fn replace(scene: &Scene, name: &str, content: &str) {
     let path = format!("home/work/project/{name}");
@@ -131,7 +86,7 @@ fn a_file_is_read_only_again_and_what_was_opened_in_between_is_too() {
         agent
             .probe(&format!("write {name} x"))
             .assert_denied("EROFS");
-        let guard = GuardProcess::of(&scene, &agent);
+        let guard = GuardProcess::of(&scene, &agent.running);
         guard.stop();
         replace(&scene, name, "the owner's next\n");
         agent.probe(&format!("append {name} evil")).assert_ok();
@@ -283,7 +238,7 @@ fn a_hidden_file_stays_hidden() {
     let mut agent = Agent::start(&scene);
     agent.probe("read .env").assert_denied("EACCES");
     agent.probe("read keys/id").assert_denied("EACCES");
-    let guard = GuardProcess::of(&scene, &agent);
+    let guard = GuardProcess::of(&scene, &agent.running);
     guard.stop();
     replace(&scene, ".env", secret);
     std::fs::rename(scene.project().join("keys"), scene.project().join("old")).unwrap();
@@ -334,7 +289,7 @@ fn what_cannot_be_protected_again_ends_the_run() {
             return;
         };
         let mut agent = Agent::start(&scene);
-        let guard = GuardProcess::of(&scene, &agent);
+        let guard = GuardProcess::of(&scene, &agent.running);
         attack(&mut agent, &guard, &scene);
         // Nobody tells the shell to end.
         let output = wait_open(agent);

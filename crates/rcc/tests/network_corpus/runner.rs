@@ -138,7 +138,7 @@ impl<'world> Session<'world> {
     /// Waits for the mark's line, and until every connection of the case is closed.
     fn events(&mut self) -> Vec<Value> {
         let mark = format!("mark-{}.mark.test", self.number);
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let all = whole_lines(&self.place.audit);
             let new = &all[self.told..];

@@ -6,6 +6,8 @@
 //! Must not judge: it runs probes outside and inside and gives their records; what a refusal looks like is the test's.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub(crate) mod guard;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

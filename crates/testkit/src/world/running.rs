@@ -3,11 +3,15 @@
 //! Must not leave the command running when it is dropped: its job then kills the whole tree.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Child;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::output::{Ending, Output};
 use super::wire::{JobOrder, JobReport};
@@ -15,34 +19,78 @@ use super::wire::{JobOrder, JobReport};
 /// Reads a pipe to its end on a thread of its own.
 #[derive(Debug)]
 pub(super) struct Collector {
-    bytes: Arc<Mutex<Vec<u8>>>,
+    shared: Arc<Mutex<Collected>>,
     thread: JoinHandle<()>,
 }
 
+#[derive(Debug)]
+struct Collected {
+    pipe: OwnedFd,
+    bytes: Vec<u8>,
+    is_over: bool,
+}
+
+impl Collected {
+    /// Takes what lies in the pipe now. Nobody else reads from it, so what is ready can be read without waiting.
+    fn drain(&mut self) {
+        let mut chunk = vec![0; 65536];
+        while !self.is_over {
+            let at_once = Timespec::default();
+            let is_ready = poll(
+                &mut [PollFd::new(&self.pipe, PollFlags::IN)],
+                Some(&at_once),
+            );
+            if is_ready != Ok(1) {
+                return;
+            }
+            match rustix::io::read(&self.pipe, &mut chunk) {
+                Ok(count @ 1..) => self.bytes.extend_from_slice(&chunk[..count]),
+                Err(Errno::INTR) => {}
+                // The end of a pipe, or EIO of a terminal that nobody has open any more.
+                Ok(_) | Err(_) => self.is_over = true,
+            }
+        }
+    }
+}
+
 impl Collector {
-    pub(super) fn start(mut pipe: impl std::io::Read + Send + 'static) -> Self {
-        let bytes = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&bytes);
+    pub(super) fn start(pipe: impl Into<OwnedFd>) -> Self {
+        let pipe = pipe.into();
+        let waiting = pipe.try_clone().expect("a descriptor can be copied");
+        let shared = Arc::new(Mutex::new(Collected {
+            pipe,
+            bytes: Vec::new(),
+            is_over: false,
+        }));
+        let collected = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
-            let mut chunk = vec![0; 65536];
-            while let Ok(count @ 1..) = pipe.read(&mut chunk) {
-                shared
-                    .lock()
-                    .expect("no holder of this lock panics")
-                    .extend_from_slice(&chunk[..count]);
+            loop {
+                let _ = poll(&mut [PollFd::new(&waiting, PollFlags::IN)], None);
+                let mut collected = collected.lock().expect("no holder of this lock panics");
+                collected.drain();
+                if collected.is_over {
+                    return;
+                }
             }
         });
-        Self { bytes, thread }
+        Self { shared, thread }
     }
 
+    fn now(&self) -> MutexGuard<'_, Collected> {
+        let mut collected = self.shared.lock().expect("no holder of this lock panics");
+        collected.drain();
+        collected
+    }
+
+    /// Everything that has been written until now.
     pub(super) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.bytes.lock().expect("no holder of this lock panics"))
-            .into_owned()
+        String::from_utf8_lossy(&self.now().bytes).into_owned()
     }
 
     pub(super) fn finish(self) -> Vec<u8> {
-        self.thread.join().expect("the reader does not panic");
-        std::mem::take(&mut *self.bytes.lock().expect("no holder of this lock panics"))
+        let Self { shared, thread } = self;
+        thread.join().expect("the reader does not panic");
+        std::mem::take(&mut shared.lock().expect("no holder of this lock panics").bytes)
     }
 }
 

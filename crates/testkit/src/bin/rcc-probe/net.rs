@@ -178,7 +178,8 @@ fn tcp_talk(arguments: &Arguments) -> Attempt {
         "tried": tried, "sent": sent, "end": end, "bytes": answer.len(), "text": shorten(&answer, 2000), "hex": hex,
         "milliseconds": milliseconds(started),
     });
-    if answer.is_empty() && end != "end of stream" {
+    // Who reset the connection before the text was sent is told of by the write alone; the read sees an end.
+    if answer.is_empty() && (end != "end of stream" || sent != "ok") {
         Err(Refusal::Other(detail))
     } else {
         Ok(detail)
