@@ -428,7 +428,8 @@ const HOSTILE: &str = r#"set -e
 ln -s / out; ln -s ../../outside/kept up; ln -s loop loop; rm victim; ln -s ../outside/kept victim; rm -r dir; ln -s ../outside dir
 truncate -s 100G sparse; printf end >> sparse; touch "$(printf '%0255d' 7)" "$(printf 'bad\377name')" "$(printf 'a\nb\033[31m')"
 mkfifo "$(printf 'fifo\n\033[2J')"; echo x > "$(printf '\033]0;suid')"; chmod 6755 *suid; echo x > tool
-top=$PWD; name=$(printf '%060d' 0); part=$(printf "$name/%.0s" $(seq 60)); for i in $(seq 8); do mkdir -p $part; cd $part; done; echo deep > deep; cd "$top"
+top=$PWD; part=$(printf 'd/%.0s' $(seq 500)); for i in $(seq 8); do mkdir -p $part; cd $part; done; echo deep > deep; cd "$top"
+name=$(printf '%060d' 0); part=$(printf "$name/%.0s" $(seq 60)); for i in $(seq 2); do mkdir -p $part; cd $part; done; echo long > long; cd "$top"
 mknod null c 1 3 2>/dev/null && exit 3; mknod block b 8 0 2>/dev/null && exit 4; true"#;
 
 #[test]
@@ -495,9 +496,11 @@ fn a_hostile_tree_is_applied_inside_the_project_and_undone() {
         &mut value,
     );
     assert_eq!(found, Err(rustix::io::Errno::NODATA));
-    // 480 levels whose path is seven times longer than any call takes.
-    let deep = "part=$(printf \"$(printf '%060d' 0)/%.0s\" $(seq 60)); for i in $(seq 8); do cd $part; done; cat deep";
+    // 4,000 levels, and a path of long names that no call takes.
+    let deep = "part=$(printf 'd/%.0s' $(seq 500)); for i in $(seq 8); do cd $part; done; cat deep";
     assert_eq!(bench.host("bash", &["-c", deep]).stdout, "deep\n");
+    let long = "part=$(printf \"$(printf '%060d' 0)/%.0s\" $(seq 60)); for i in $(seq 2); do cd $part; done; cat long";
+    assert_eq!(bench.host("bash", &["-c", long]).stdout, "long\n");
     assert_eq!(
         data(std::str::from_utf8(b"\x1b]0;suid").unwrap())
             .permissions()

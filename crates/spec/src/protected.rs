@@ -5,7 +5,9 @@
 
 mod names;
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use serde::Serialize;
 
@@ -96,32 +98,58 @@ fn matching(path: &Path) -> impl Iterator<Item = &'static ProtectedName> {
         .map(|part| part.as_os_str().to_string_lossy().to_lowercase())
         .collect();
     let in_git = parts.iter().position(|part| part == ".git");
-    PROTECTED_NAMES.iter().filter(move |name| {
-        let wanted: Vec<String> = name
-            .path
-            .trim_end_matches('/')
-            .split('/')
-            .map(str::to_lowercase)
-            .collect();
-        let found = parts
-            .windows(wanted.len())
-            .position(|window| window == wanted);
-        match (name.place, found) {
-            (_, None) => false,
-            (ProtectedPlace::Top, Some(at)) => at == 0,
-            (ProtectedPlace::Anywhere, Some(_)) => true,
-            // `config` and `hooks` are ordinary names outside of one; `commondir` makes a directory one.
-            (ProtectedPlace::GitDirectory, Some(_)) => in_git.is_some_and(|git| {
-                parts
-                    .get(git + 1..)
-                    .unwrap_or_default()
-                    .windows(wanted.len())
-                    .any(|window| window == wanted)
-                    && !is_git_data(parts.get(git + 1..).unwrap_or_default())
-            }),
+    // A path can have thousands of parts, hardly any of them in the table: where they are is found in one pass.
+    let mut starts: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, part) in parts.iter().enumerate() {
+        if let Some((first, _)) = TABLE.get_key_value(part.as_str()) {
+            starts.entry(first).or_default().push(at);
         }
-    })
+    }
+    let mut found = Vec::new();
+    for (first, starts) in starts {
+        for (index, wanted) in TABLE.get(first).into_iter().flatten() {
+            let Some(name) = PROTECTED_NAMES.get(*index) else {
+                continue;
+            };
+            let is_at = |at: &usize| {
+                let there = parts.get(*at..).unwrap_or_default();
+                there.starts_with(wanted)
+            };
+            let mut starts = starts.iter().filter(|at| is_at(at));
+            let counts = match name.place {
+                ProtectedPlace::Top => starts.next() == Some(&0),
+                ProtectedPlace::Anywhere => starts.next().is_some(),
+                // `config` and `hooks` are ordinary names outside of one; `commondir` makes a directory one.
+                ProtectedPlace::GitDirectory => in_git.is_some_and(|git| {
+                    starts.any(|at| *at > git)
+                        && !is_git_data(parts.get(git + 1..).unwrap_or_default())
+                }),
+            };
+            if counts {
+                found.push(*index);
+            }
+        }
+    }
+    found.sort_unstable();
+    found
+        .into_iter()
+        .filter_map(|index| PROTECTED_NAMES.get(index))
 }
+
+/// The place of a name in the table and its parts.
+type Parts = (usize, Vec<String>);
+
+/// The names of the table by their first part, in small letters.
+static TABLE: LazyLock<HashMap<String, Vec<Parts>>> = LazyLock::new(|| {
+    let mut table: HashMap<String, Vec<Parts>> = HashMap::new();
+    for (index, name) in PROTECTED_NAMES.iter().enumerate() {
+        let parts = name.path.trim_end_matches('/').split('/');
+        let parts: Vec<String> = parts.map(str::to_lowercase).collect();
+        let first = parts.first().cloned().unwrap_or_default();
+        table.entry(first).or_default().push((index, parts));
+    }
+    table
+});
 
 /// Names of branches and objects in a git directory: a branch may be called `config`.
 fn is_git_data(below: &[String]) -> bool {

@@ -1,18 +1,18 @@
 //! A directory tree that someone else may be changing: every look-up starts at its descriptor, follows no link of any
 //! kind, enters no other file system, and works at any depth.
 
+mod cursor;
+
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
 use super::meta::Meta;
-
-/// Longest part of a path that one call gets, in bytes; the kernel takes 4096.
-const PART_BYTES: usize = 3000;
+use cursor::Cursor;
 
 pub(crate) const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -24,6 +24,7 @@ pub(crate) const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
 pub struct Tree {
     root: OwnedFd,
     path: PathBuf,
+    cursor: RefCell<Cursor>,
 }
 
 impl Tree {
@@ -36,6 +37,7 @@ impl Tree {
         Ok(Self {
             root: rustix::fs::openat(CWD, path, flags, Mode::empty())?,
             path: path.to_owned(),
+            cursor: RefCell::default(),
         })
     }
 
@@ -52,40 +54,18 @@ impl Tree {
 
     /// Opens a directory to look names up in it.
     pub(crate) fn location(&self, path: &Path) -> Result<OwnedFd> {
-        self.directory(path, OFlags::PATH)
+        self.cursor.borrow_mut().location(self.root.as_fd(), path)
     }
 
     /// Opens a directory to list it.
     pub(crate) fn listing(&self, path: &Path) -> Result<OwnedFd> {
-        self.directory(path, OFlags::RDONLY)
-    }
-
-    fn directory(&self, path: &Path, last: OFlags) -> Result<OwnedFd> {
-        let mut parts = parts(path).into_iter().peekable();
-        let mut at: Option<OwnedFd> = None;
-        while let Some(part) = parts.next() {
-            let flags = if parts.peek().is_some() {
-                OFlags::PATH
-            } else {
-                last
-            };
-            let from = at.as_ref().map_or(self.root.as_fd(), |fd| fd.as_fd());
-            at = Some(rustix::fs::openat2(
-                from,
-                &part,
-                flags | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-                RESOLVE,
-            )?);
-        }
-        match at {
-            Some(directory) => Ok(directory),
-            None => rustix::fs::openat(
-                &self.root,
-                ".",
-                last | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-            ),
+        match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => listing_in(self.location(parent)?.as_fd(), name),
+            _ if path.as_os_str().is_empty() => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                rustix::fs::openat(&self.root, ".", flags, Mode::empty())
+            }
+            _ => Err(Errno::INVAL),
         }
     }
 }
@@ -156,22 +136,4 @@ pub(crate) fn open_file(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Owned
         return Err(Errno::AGAIN);
     }
     Ok(file)
-}
-
-/// Cuts a path into pieces that one call can take.
-fn parts(path: &Path) -> Vec<PathBuf> {
-    let mut parts: Vec<PathBuf> = Vec::new();
-    for component in path.components() {
-        let Component::Normal(name) = component else {
-            // Names come from directory listings; anything else must not be resolved at all.
-            return vec![PathBuf::from("\u{1}/not-a-name")];
-        };
-        match parts.last_mut() {
-            Some(part) if part.as_os_str().as_bytes().len() + name.len() < PART_BYTES => {
-                part.push(name);
-            }
-            _ => parts.push(PathBuf::from(name)),
-        }
-    }
-    parts
 }

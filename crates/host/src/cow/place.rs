@@ -195,12 +195,13 @@ pub(crate) fn keep_bytes(
 /// Writes the names in directories to the disk: of a few one by one, of many with everything else on their file system,
 /// which others may be writing to.
 pub(crate) fn synchronise<'a>(tree: &Tree, names: impl Iterator<Item = &'a Path>) -> Result<()> {
-    let directories: BTreeSet<&Path> = names.filter_map(Path::parent).collect();
+    let directories = names.filter_map(Path::parent).map(Path::as_os_str);
+    let directories: BTreeSet<&OsStr> = directories.collect();
     if directories.len() > FEW {
         return rustix::fs::syncfs(tree.listing(Path::new(""))?);
     }
     for directory in directories {
-        match tree.listing(directory) {
+        match tree.listing(Path::new(directory)) {
             Ok(directory) => rustix::fs::fsync(&directory)?,
             // Gone meanwhile, or closed to its owner: then what is above it.
             Err(_) => rustix::fs::syncfs(tree.listing(Path::new(""))?)?,

@@ -1,7 +1,7 @@
 //! Takes an apply back: everything that it replaced or removed is restored as it was, what it made goes. Entries that
 //! changed since are left alone. Interrupted anywhere, the same call again goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -452,24 +452,22 @@ impl Work<'_> {
     /// Gives directories that are back, and those whose names changed, their modes, attributes and times again, innermost
     /// first.
     fn directories(&self, restored: &BTreeSet<usize>) -> Result<(), CowError> {
-        let mut all: Vec<(&Path, &Meta, Option<&Attributes>)> = self
-            .journal
-            .touched
-            .iter()
-            .map(|touched| (touched.path.as_path(), &touched.before, None))
-            .collect();
+        let mut all: BTreeMap<&OsStr, (&Meta, Option<&Attributes>)> = BTreeMap::new();
+        for touched in &self.journal.touched {
+            all.insert(touched.path.as_path().as_os_str(), (&touched.before, None));
+        }
         for index in restored {
             let Some(step) = self.journal.steps.get(*index) else {
                 continue;
             };
             if let Some(before) = step.before.as_ref().filter(|before| before.is_directory()) {
-                all.retain(|(path, _, _)| *path != step.path.as_path());
                 let attributes = (step.action != Action::Mode).then_some(&step.attributes);
-                all.push((step.path.as_path(), before, attributes));
+                all.insert(step.path.as_path().as_os_str(), (before, attributes));
             }
         }
-        all.sort_by_key(|(path, _, _)| std::cmp::Reverse(path.components().count()));
-        for (path, before, attributes) in all {
+        // What is in a directory comes after it in the order of the bytes.
+        for (path, (before, attributes)) in all.into_iter().rev() {
+            let path = Path::new(path);
             let fail = |errno| on("restore", self.lower.shown(path))(errno);
             let Ok(directory) = self.lower.listing(path) else {
                 continue;

@@ -60,7 +60,7 @@ impl<'a> Decided<'a> {
         known: &Known,
     ) -> Self {
         let nodes = found.nodes();
-        let paths: Vec<PathBuf> = (0..nodes.len()).map(|index| found.path(index)).collect();
+        let paths = found.paths();
         let mut decided = Self {
             wanted: wanted(nodes, &paths, choice),
             nodes,
