@@ -265,12 +265,7 @@ fn hear(
     findings: &mut Findings,
 ) -> Result<(), NativeError> {
     loop {
-        let heard = match control.receive() {
-            // It ended without having read the last word; what it said itself is still there.
-            Err(error) if error.errno == Errno::CONNRESET => continue,
-            heard => heard.map_err(on_step("hear the guard"))?,
-        };
-        match heard {
+        match control.receive().map_err(on_step("hear the guard"))? {
             Some((
                 Message::Lost {
                     entry,

@@ -202,15 +202,19 @@ pub(crate) fn receive<T: DeserializeOwned>(
     let mut bytes = [0; LONGEST_MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(
+    let received = loop {
+        match rustix::net::recvmsg(
             socket,
             &mut [IoSliceMut::new(&mut bytes)],
             &mut ancillary,
             flags | RecvFlags::CMSG_CLOEXEC,
-        )
-    })
-    .map_err(failed)?;
+        ) {
+            // Told once of a peer that ended without having read everything (sk_err in the kernel's net/unix/af_unix.c).
+            // What it had said before is still there, and its end.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            received => break received.map_err(failed)?,
+        }
+    };
     if received.bytes == 0 {
         return Ok(None);
     }
@@ -245,6 +249,17 @@ mod tests {
         let (message, descriptors) = right.receive().unwrap().unwrap();
         assert_eq!(message, Message::Stopped { signal: 20 });
         assert_eq!(descriptors.len(), 1);
+        assert!(right.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_last_word_of_a_peer_that_did_not_listen_is_heard() {
+        let (left, right) = Control::pair().unwrap();
+        right.send(&Message::Go, &[]).unwrap();
+        left.send(&Message::Stopped { signal: 20 }, &[]).unwrap();
+        drop(left);
+        let (message, _) = right.receive().unwrap().unwrap();
+        assert_eq!(message, Message::Stopped { signal: 20 });
         assert!(right.receive().unwrap().is_none());
     }
 
