@@ -1,13 +1,18 @@
 //! Who called rcc: ids, login name, shell, and the real home.
 //!
 //! The password file is read first because that is what a lookup costs least; the name service (LDAP, systemd-homed)
-//! is asked only for an id that is not in it. Must not trust a variable over the kernel: ids come from system calls.
+//! is asked only for an id that is not in it, by a program of its own: its modules cannot be loaded into a program that is
+//! linked statically, as the released rcc is. Must not trust a variable over the kernel: ids come from system calls.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use rcc_plan::User;
+
+/// The program that asks the name services (`getent(1)`, part of the C library), where distributions have it.
+const GETENT: [&str; 2] = ["/usr/bin/getent", "/run/current-system/sw/bin/getent"];
 
 /// Upper bound for the password file, in bytes; a larger one is ignored and the name service is asked.
 const PASSWORD_FILE_LIMIT: usize = 4 << 20;
@@ -75,15 +80,20 @@ pub fn account(home_variable: Option<&OsStr>) -> Result<Account, UserError> {
             other_homes.push(path_of(entry.home));
         }
     }
+    let asked;
+    if found.is_none() {
+        asked = ask_name_services(uid);
+        found = asked
+            .split(|byte| *byte == b'\n')
+            .filter_map(parse_line)
+            .find(|entry| entry.uid == uid);
+    }
     let named = found.as_ref().map(|entry| {
         (
             String::from_utf8_lossy(entry.name).into_owned(),
             path_of(entry.home),
             path_of(entry.shell),
         )
-    });
-    let named = named.or_else(|| {
-        rcc_sys::user::by_id(uid).map(|record| (record.name, record.home, record.shell))
     });
     let home = home_variable
         .map(PathBuf::from)
@@ -119,6 +129,18 @@ pub fn account(home_variable: Option<&OsStr>) -> Result<Account, UserError> {
             .collect(),
         home: canonical,
     })
+}
+
+/// The lines of passwd(5) that the name services have for an id; none when nobody could be asked.
+fn ask_name_services(uid: u32) -> Vec<u8> {
+    let program = GETENT.into_iter().find(|path| Path::new(path).exists());
+    let output = program.and_then(|program| {
+        let mut getent = Command::new(program);
+        getent.args(["passwd", &uid.to_string()]);
+        getent.stdin(Stdio::null()).stderr(Stdio::null());
+        getent.output().ok()
+    });
+    output.map(|output| output.stdout).unwrap_or_default()
 }
 
 /// Splits one line of passwd(5): `name:password:uid:gid:gecos:home:shell`.
@@ -198,6 +220,14 @@ mod tests {
         ] {
             assert!(parse_line(broken).is_none());
         }
+    }
+
+    #[test]
+    fn the_name_services_know_root_and_not_a_free_id() {
+        let text = ask_name_services(0);
+        let root = text.split(|byte| *byte == b'\n').find_map(parse_line);
+        assert_eq!(root.unwrap().home, b"/root");
+        assert_eq!(ask_name_services(u32::MAX - 7), b"");
     }
 
     #[test]

@@ -12,6 +12,5 @@ pub mod probe;
 pub mod process;
 pub mod socket;
 mod sockopt;
-pub mod user;
 
 pub use error::{SysError, describe_errno, errno_name};
