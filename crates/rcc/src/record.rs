@@ -1,4 +1,6 @@
-//! The record of a run: `$XDG_STATE_HOME/rcc/runs/<id>/` with `run.json` and `audit.jsonl`, written by the host side only.
+//! The record of a run: `$XDG_STATE_HOME/rcc/runs/<id>/` with `run.json`, `end.json` and `audit.jsonl`, written by the host side
+//! only. The end has a file of its own because a rename over a file makes the file system write the new one and free the old one
+//! at once, 0.1 to 1 ms.
 //!
 //! The directory stays locked (flock(2)) while the run lasts, so that pruning never takes a live one. Must not hold
 //! anything secret beyond what the audit log needs: arguments of the command are kept, its environment is not.
@@ -30,6 +32,10 @@ const NAME_LIMIT: usize = 63;
 pub(crate) const AUDIT: &str = "audit.jsonl";
 /// Name of the description in the record.
 pub(crate) const DESCRIPTION: &str = "run.json";
+/// Name of the file that says how the run ended.
+const END: &str = "end.json";
+/// Largest one read, in bytes.
+const END_LIMIT: usize = 4096;
 /// Letters and digits of the random part, without those that are mistaken for another.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
 
@@ -106,6 +112,26 @@ pub(crate) struct Description {
     pub(crate) ended_at_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exit_code: Option<u8>,
+}
+
+/// What `end.json` says.
+#[derive(Debug, Serialize, Deserialize)]
+struct End {
+    ended_at_ms: u64,
+    exit_code: u8,
+}
+
+impl Description {
+    /// Adds how the run of this record ended, when that is there.
+    pub(crate) fn add_end(&mut self, record: &Path) {
+        let text = rcc_host::read_text(&record.join(END), END_LIMIT);
+        let end = text.ok().flatten();
+        if let Some(end) = end.and_then(|end| serde_json::from_str::<End>(&end.text).ok()) {
+            self.ended_at_ms = Some(end.ended_at_ms);
+            self.exit_code = Some(end.exit_code);
+            self.control = None;
+        }
+    }
 }
 
 /// What is known of a run before it begins.
@@ -261,20 +287,24 @@ impl Record {
 
     /// Writes `run.json`.
     fn write(&self) -> Result<(), RecordError> {
-        let json =
-            serde_json::to_vec_pretty(&self.description).map_err(|error| RecordError::Make {
-                path: self.path.join(DESCRIPTION),
-                source: error.into(),
-            })?;
-        replace(self.directory.as_fd(), &self.path, DESCRIPTION, &json).map_err(RecordError::File)
+        self.write_as(DESCRIPTION, &self.description)
+    }
+
+    fn write_as(&self, name: &str, content: &impl Serialize) -> Result<(), RecordError> {
+        let json = serde_json::to_vec_pretty(content).map_err(|error| RecordError::Make {
+            path: self.path.join(name),
+            source: error.into(),
+        })?;
+        replace(self.directory.as_fd(), &self.path, name, &json).map_err(RecordError::File)
     }
 
     /// Notes the end and removes the oldest ended runs beyond the number kept.
-    pub(crate) fn finish(mut self, exit_code: u8) -> Result<(), RecordError> {
-        self.description.ended_at_ms = Some(now_ms());
-        self.description.exit_code = Some(exit_code);
-        self.description.control = None;
-        self.write()?;
+    pub(crate) fn finish(self, exit_code: u8) -> Result<(), RecordError> {
+        let end = End {
+            ended_at_ms: now_ms(),
+            exit_code,
+        };
+        self.write_as(END, &end)?;
         drop(self.directory);
         prune(&self.runs)
     }
@@ -560,9 +590,19 @@ mod tests {
         );
         drop(record.audit().unwrap());
         record.finish(3).unwrap();
-        let json: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(path.join(DESCRIPTION)).unwrap()).unwrap();
-        assert_eq!(json["exit_code"], 3);
+        let written = std::fs::read(path.join(DESCRIPTION)).unwrap();
+        let mut description: Description = serde_json::from_slice(&written).unwrap();
+        assert_eq!(
+            (description.exit_code, description.ended_at_ms),
+            (None, None)
+        );
+        description.add_end(&path);
+        assert_eq!(description.exit_code, Some(3));
+        assert!(description.ended_at_ms >= Some(description.started_at_ms));
+        // What cannot be read says nothing.
+        std::fs::write(path.join(END), "{\"exit_code\":4").unwrap();
+        description.add_end(&path);
+        assert_eq!(description.exit_code, Some(3));
         std::fs::remove_dir_all(state).unwrap();
     }
 

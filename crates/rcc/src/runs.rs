@@ -200,8 +200,13 @@ pub(crate) fn all(state: &Path) -> Vec<Found> {
             let record = entry.path();
             let content = rcc_host::read_text(&record.join(DESCRIPTION), DESCRIPTION_LIMIT);
             // It is written after the run has taken the lock.
-            let description: Description = serde_json::from_str(&content.ok()??.text).ok()?;
+            let mut description: Description = serde_json::from_str(&content.ok()??.text).ok()?;
+            description.add_end(&record);
             let is_live = description.ended_at_ms.is_none() && is_locked(&record);
+            if !is_live && description.ended_at_ms.is_none() {
+                // It may have ended just now: the end is written before the lock is given back.
+                description.add_end(&record);
+            }
             Some(Found {
                 description,
                 record,
