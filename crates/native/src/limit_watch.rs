@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal};
 use crate::error::{NativeError, on_step, on_step_call};
 use crate::group::{Group, GroupRecord};
 use crate::proc_usage::{self, Detail};
+use crate::protocol::{Control, Message};
 use crate::relay::Running;
 
 /// Between two looks at the memory.
@@ -82,7 +83,7 @@ pub struct LimitReport {
     pub ended: Option<Ended>,
     /// Names of processes that the kernel killed for their memory.
     pub victims: Vec<String>,
-    /// What the group used when it was last looked at: systemd takes a scope away as soon as it is empty.
+    /// What the group used when it was last looked at, for a scope: when the agent had ended, unless pid 1 was killed.
     pub usage: GroupUsage,
 }
 
@@ -99,7 +100,7 @@ impl LimitWatch {
     /// # Errors
     /// Descriptors or threads are used up: the limit could not be kept, so the run must not go on.
     pub fn start(
-        running: &Running,
+        running: &mut Running,
         limits: &LimitsPlan,
         group: Option<&Group>,
         tell: impl FnMut(LimitEvent) + Send + 'static,
@@ -116,10 +117,15 @@ impl LimitWatch {
             fd.try_clone()
                 .map_err(|_| SysError::new("dup(2)", "", rustix::io::Errno::MFILE))
         };
+        let ending = eventfd(0, EventfdFlags::CLOEXEC).map_err(on_step_call(step, "eventfd(2)"))?;
+        let told = dup(&ending).map_err(on_step(step))?;
+        let control = running.look_at_the_end(told).map_err(on_step(step))?;
         let init = running.sandbox().and_then(dup).map_err(on_step(step))?;
         let pid = pid_of(init.as_fd()).map_err(on_step(step))?;
         let watcher = Watcher {
             stop: dup(&stop).map_err(on_step(step))?,
+            ending,
+            control,
             init,
             pid,
             started: Instant::now(),
@@ -209,6 +215,9 @@ struct Activity {
 
 struct Watcher<Tell> {
     stop: OwnedFd,
+    /// Ready when the agent has ended and pid 1 waits for the last look.
+    ending: OwnedFd,
+    control: Control,
     init: OwnedFd,
     pid: Pid,
     started: Instant,
@@ -230,13 +239,19 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
     fn run(mut self) -> LimitReport {
         loop {
             let timeout = self.next_look();
-            let mut waited = vec![PollFd::new(&self.stop, PollFlags::IN)];
+            let mut waited = vec![
+                PollFd::new(&self.stop, PollFlags::IN),
+                PollFd::new(&self.ending, PollFlags::IN),
+            ];
             if let Some(events) = &self.events {
                 waited.push(PollFd::new(&events.ready, events.flags));
             }
             let polled = poll(&mut waited, Some(&timespec(timeout)));
-            let stopped = waited.first().is_some_and(|fd| !fd.revents().is_empty());
-            let news = waited.get(1).is_some_and(|fd| !fd.revents().is_empty());
+            let is_ready = |index: usize| {
+                let descriptor = waited.get(index);
+                descriptor.is_some_and(|fd| !fd.revents().is_empty())
+            };
+            let (stopped, ending, news) = (is_ready(0), is_ready(1), is_ready(2));
             drop(waited);
             if polled.is_err_and(|errno| errno != rustix::io::Errno::INTR) {
                 // A limit that is no longer watched is none: the run ends.
@@ -250,6 +265,11 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
                 self.soon = LOOKS_SOON;
             }
             self.look_at_memory();
+            if ending {
+                let _ = rustix::io::read(&self.ending, &mut [0; 8]);
+                // It may have been killed meanwhile.
+                let _ = self.control.send(&Message::Finish, &[]);
+            }
             if stopped {
                 return self.report;
             }

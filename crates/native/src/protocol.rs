@@ -94,7 +94,9 @@ pub(crate) enum Message {
         /// Since it was last seen protected, in milliseconds.
         at_most_ms: u64,
     },
-    /// Supervisor to guard: the agent has ended; look a last time.
+    /// pid 1: the agent has ended, and what a group of systemd's says of it is still there.
+    Ended,
+    /// Supervisor to guard: the agent has ended; look a last time. To pid 1: it was looked at, end.
     Finish,
 }
 
@@ -117,6 +119,14 @@ pub enum Loss {
 pub(crate) struct Control(OwnedFd);
 
 impl Control {
+    /// The same end once more, for another thread.
+    pub(crate) fn duplicate(&self) -> Result<Self, SysError> {
+        let duplicate = rustix::io::fcntl_dupfd_cloexec(&self.0, 0);
+        duplicate
+            .map(Self)
+            .map_err(|errno| SysError::new("fcntl(2)", "", errno))
+    }
+
     /// Makes both ends (`socketpair(2)`, `SOCK_SEQPACKET`: message borders are kept and the end of the peer is seen).
     pub(crate) fn pair() -> Result<(Self, Self), SysError> {
         rustix::net::socketpair(

@@ -60,6 +60,8 @@ pub struct Running {
     streams: Streams,
     /// Streams that are neither the sandbox's terminal nor handed in.
     pumps: Vec<Pump>,
+    /// Who looks a last time when the agent has ended, and then lets pid 1 end.
+    last_look: Option<OwnedFd>,
 }
 
 impl Prepared {
@@ -130,7 +132,15 @@ impl Running {
             terminal,
             streams,
             pumps,
+            last_look: None,
         })
+    }
+
+    /// Has an eventfd written to when pid 1 says that the agent has ended. Who waits for it has to answer [`Message::Finish`]
+    /// over the connection that is the result.
+    pub(crate) fn look_at_the_end(&mut self, look: OwnedFd) -> Result<Control, SysError> {
+        self.last_look = Some(look);
+        self.control.duplicate()
     }
 
     /// pid 1, for whoever has to enter its namespaces or to end it.
@@ -158,6 +168,7 @@ impl Running {
             terminal,
             streams,
             pumps,
+            last_look,
         } = self;
         let recorder = desk.as_mut().and_then(|desk| desk.recorder.as_mut());
         let terminal = match (recorder, terminal) {
@@ -181,6 +192,7 @@ impl Running {
             failure: None,
             hangup: None,
             listens: true,
+            last_look,
         };
         let lost = relay.until_the_end(gateway, lasting)?;
         let outcome = relay.finish(lost);
@@ -200,6 +212,7 @@ struct Relay<'run> {
     failure: Option<NativeError>,
     hangup: Option<Instant>,
     listens: bool,
+    last_look: Option<OwnedFd>,
 }
 
 impl Relay<'_> {
@@ -334,6 +347,11 @@ impl Relay<'_> {
     fn listen(&mut self) {
         match self.control.receive_now() {
             Ok(Some((Message::Stopped { .. }, _))) => self.suspend(),
+            Ok(Some((Message::Ended, _))) => match &self.last_look {
+                Some(look) => drop(rustix::io::write(look, &1_u64.to_ne_bytes())),
+                // It is gone already when this fails.
+                None => drop(self.control.send(&Message::Finish, &[])),
+            },
             Ok(Some((Message::ExecFailed { errno }, _))) => {
                 self.not_executed = Some(Errno::from_raw_os_error(errno.clamp(1, 4095)))
             }

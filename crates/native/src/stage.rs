@@ -22,7 +22,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rcc_plan::{Network, Plan, SeccompProfile};
+use rcc_plan::{GroupPlace, Network, Plan, SeccompProfile};
 use rcc_sys::SysError;
 use rcc_sys::netlink::RouteSocket;
 use rcc_sys::netlink::router::configure_loopback_only;
@@ -191,7 +191,12 @@ pub(crate) fn confine_and_start(
     };
     reaper.take_foreground();
     close_standard_streams()?;
-    reaper.run(&signals)
+    let code = reaper.run(&signals)?;
+    let place = plan.limits.group.as_ref().map(|group| &group.place);
+    if ground == Ground::Own && matches!(place, Some(GroupPlace::Scope { .. })) {
+        reaper.let_them_look();
+    }
+    Ok(code)
 }
 
 /// Waits for the plan; `None` when the supervisor gave the run up before it made one.
@@ -417,6 +422,20 @@ impl Reaper<'_> {
             }
             if spoken {
                 self.listen();
+            }
+        }
+    }
+
+    /// Stays until the supervisor has read the group, which systemd takes away with its last process. Whoever wants the end
+    /// at once kills this one.
+    fn let_them_look(&self) {
+        if !self.supervisor_talks || self.control.send(&Message::Ended, &[]).is_err() {
+            return;
+        }
+        // What else may come was for the agent.
+        while let Ok(Some((message, _))) = self.control.receive() {
+            if message == Message::Finish {
+                return;
             }
         }
     }

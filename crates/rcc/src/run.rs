@@ -62,11 +62,11 @@ pub(crate) fn execute(
     };
     let plan = &session.plan;
     let before = rcc_native::Before::of(plan);
-    let running = prepared.start(plan.streams)?;
+    let mut running = prepared.start(plan.streams)?;
     let started = limits::Start::now();
     let mut guard = Guard::new(&running, plan, before)?;
     let tell = |event| limits::tell(&event);
-    let limit_watch = LimitWatch::start(&running, &plan.limits, group.as_ref(), tell)?;
+    let limit_watch = LimitWatch::start(&mut running, &plan.limits, group.as_ref(), tell)?;
     let (_place, mut desk) = open_desk(record.as_deref(), plan, group.as_ref());
     if let Some(detached) = begun.detached {
         let (Some(desk), Some(record)) = (desk.as_mut(), record.as_deref()) else {

@@ -137,6 +137,34 @@ print('child', code)";
 }
 
 #[test]
+fn the_sum_is_told_when_the_agent_itself_was_killed_and_its_group_ends_with_it() {
+    let place = Place::new("sum");
+    if !require("python3") || !place.groups(&["--memory", "64MiB"]) {
+        return;
+    }
+    let hog = "x = bytearray(300 << 20)";
+    let output = place.python(&["--memory", "64MiB", "--stats"], hog);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(137), "{said}");
+    for line in [
+        "rcc: the run reached its memory limit of 64MiB: ",
+        "rcc: killed at the memory limit of 64MiB: 1 process",
+        "; the most memory used was 6",
+        "rcc: the run used: ",
+        "memory at most 6",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    // Memory that is used up a moment before the end counts as any other.
+    let late = "x = bytearray(100 << 20)";
+    let output = place.python(&["--memory", "256MiB", "--stats"], late);
+    assert_success(&output);
+    let said = stderr(&output);
+    assert!(said.contains("memory at most 1"), "{said}");
+    assert!(!said.contains("killed"), "{said}");
+}
+
+#[test]
 fn a_fork_bomb_ends_at_the_limit_of_processes() {
     let place = Place::new("pids");
     if !require("python3") {
