@@ -160,13 +160,18 @@ impl Gateway {
         self.control.set_rules(rules)
     }
 
+    /// Tells the gateway to end, which [`Gateway::shutdown`] waits for.
+    pub fn stop(&mut self) {
+        // Fails only when the thread is gone, which joining tells.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+    }
+
     /// Ends the gateway: connections are closed, the audit log is written out.
     ///
     /// # Errors
     /// [`GatewayError::Stopped`] if it had ended before.
     pub fn shutdown(mut self) -> Result<Summary, GatewayError> {
-        // Fails only when the thread is gone, which joining tells.
-        let _ = self.stop.take().map(|stop| stop.send(()));
+        self.stop();
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
             Some(Err(_)) | None => Err(GatewayError::Stopped { what: "its thread" }),

@@ -9,8 +9,9 @@
 //!    to those of the sandbox.
 //! 3. own memory closed to others, for itself and for the copy of step 7
 //! 4. pseudo-terminal on the sandbox's own devpts
-//! 5. say that it is ready, wait for the word
-//! 6. limits, capabilities, no_new_privs, Landlock, seccomp: as in pid 1, and all of it before anything is in sight
+//! 5. say that it is ready
+//! 6. limits, capabilities, no_new_privs, Landlock, seccomp: as in pid 1, and all of it before anything is in sight; wait for
+//!    the word, in a run with a control group before all this
 //! 7. fork: the copy appears in the pid namespace with every right gone already, takes its streams and executes
 //! 8. reap, pass signals, tell about stops, as pid 1 does for the agent
 //!
@@ -61,7 +62,7 @@ pub fn exec_main() -> i32 {
 }
 
 fn run(control: &Control) -> Result<i32, NativeError> {
-    // Step 1. Should the parent have died before this line, step 5 sees the end of the connection.
+    // Step 1. Should the parent have died before this line, step 6 sees the end of the connection.
     tie_to_parent()?;
     // The host's /proc, where this process still has a place.
     confine::prefer_as_victim();

@@ -9,9 +9,9 @@
 //! 4. file tree, pivot, hostname
 //! 5. loopback, when no helper does the network
 //! 6. pseudo-terminal
-//! 7. say that the tree is ready; wait until the supervisor says that everything stands
+//! 7. say that the tree is ready
 //! 8. limits, capabilities, no_new_privs, Landlock
-//! 9. seccomp
+//! 9. seccomp; wait until the supervisor says that everything stands (before step 8 in a run with a control group)
 //! 10. fork the agent, which takes its streams and executes
 //! 11. reap, pass signals, tell about stops
 //!
@@ -84,7 +84,7 @@ pub fn stage_main() -> i32 {
 }
 
 fn run(control: &Control, program: OwnedFd) -> Result<i32, NativeError> {
-    // Step 1, second half. Should the supervisor have died before this line, step 7 sees the end of the connection.
+    // Step 1, second half. Should the supervisor have died before this line, step 9 sees the end of the connection.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(on_step_call(
         "tie pid 1's life to the supervisor",
         "prctl(2)",
@@ -151,12 +151,11 @@ pub(crate) fn confine_and_start(
         .send(&Message::TreeReady, &descriptors)
         .map_err(on_step("report to the supervisor"))?;
     drop(descriptors);
-    match control
-        .receive()
-        .map_err(on_step("hear from the supervisor"))?
-    {
-        Some((Message::Go, _)) => {}
-        _ => return Ok(FAILED),
+    // The name of a control group is hidden by whoever is in it already, which is certain when the word is there. Everything
+    // else is given up while the supervisor still starts the gateway.
+    let waits_first = plan.limits.group.is_some();
+    if waits_first && !may_start(control)? {
+        return Ok(FAILED);
     }
     // Step 8.
     confine::limit(&plan.limits)?;
@@ -170,6 +169,9 @@ pub(crate) fn confine_and_start(
     let signals = signals.descriptor().map_err(on_step("wait for signals"))?;
     // Step 9. The agent inherits the filter; a narrower one is added in the agent alone.
     seccomp::compile(&SeccompProfile::Default).install()?;
+    if !waits_first && !may_start(control)? {
+        return Ok(FAILED);
+    }
     // Step 10.
     let slave = terminal.map(|terminal| terminal.slave);
     let agent = match fork(alone).map_err(on_step("fork the agent"))? {
@@ -197,6 +199,14 @@ pub(crate) fn confine_and_start(
         reaper.let_them_look();
     }
     Ok(code)
+}
+
+/// Waits until the supervisor says that everything stands; false when it gave the run up.
+fn may_start(control: &Control) -> Result<bool, NativeError> {
+    let word = control
+        .receive()
+        .map_err(on_step("hear from the supervisor"))?;
+    Ok(matches!(word, Some((Message::Go, _))))
 }
 
 /// Waits for the plan; `None` when the supervisor gave the run up before it made one.

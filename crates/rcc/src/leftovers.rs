@@ -39,6 +39,8 @@ pub(crate) struct Before {
     stopped: bool,
     /// The user's real state, where the agent has it.
     pub(crate) state: SharedState,
+    /// How the project is now, when somebody had time to look.
+    after: Option<Survey>,
 }
 
 impl Before {
@@ -74,7 +76,21 @@ impl Before {
             hidden: survey.hidden,
             stopped: survey.stopped,
             state,
+            after: None,
         }
+    }
+
+    /// Looks at the project after the agent has ended, for [`tell`].
+    pub(crate) fn look_again(&mut self, project: &Project) {
+        self.after = Some(self.look(project));
+    }
+
+    fn look(&self, project: &Project) -> Survey {
+        let wanted = Wanted {
+            hidden: &[],
+            skipped: &self.hidden,
+        };
+        survey(project.directory.as_fd(), &wanted)
     }
 }
 
@@ -95,14 +111,12 @@ fn guarded(facts: &HostFacts) -> BTreeSet<&Path> {
 }
 
 /// Tells about new or changed names; a run that left none ends silently.
-pub(crate) fn tell(session: &Session) {
+pub(crate) fn tell(session: &mut Session) {
+    let seen = session.before.after.take();
+    let session = &*session;
     let project = &session.project;
     let directory = project.directory.as_fd();
-    let wanted = Wanted {
-        hidden: &[],
-        skipped: &session.before.hidden,
-    };
-    let now = survey(directory, &wanted);
+    let now = seen.unwrap_or_else(|| session.before.look(project));
     let guarded = guarded(&session.facts);
     let is_guarded = |path: &Path| path.ancestors().any(|path| guarded.contains(path));
     if !session

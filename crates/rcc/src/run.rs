@@ -15,7 +15,7 @@ use rcc_gateway::{
 };
 use rcc_native::{Desk, Group, Guard, LimitWatch, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
-use rcc_spec::{NetworkMode, NetworkPolicy, Protocol, RuleSet};
+use rcc_spec::{FilesMode, NetworkMode, NetworkPolicy, Protocol, RuleSet};
 use rustix::io::Errno;
 
 use crate::audit_file;
@@ -52,7 +52,7 @@ pub(crate) fn execute(
     let group = prepared.take_group();
     let sockets = prepared.take_sockets();
     let published = sockets.map(|sockets| publish::join(ports, sockets));
-    let (gateway, _socket) = match prepared.take_listeners() {
+    let (mut gateway, _socket) = match prepared.take_listeners() {
         Some(listeners) => {
             let (gateway, socket) =
                 open_network(session, listeners, published, record.as_deref_mut())?;
@@ -94,6 +94,13 @@ pub(crate) fn execute(
     }
     if let Some(guard) = guard {
         unprotected::tell(guard.finish())?;
+    }
+    if let Some(gateway) = &mut gateway {
+        gateway.stop();
+        // While it ends.
+        if session.policy.files.mode.value == FilesMode::Direct {
+            session.before.look_again(&session.project);
+        }
     }
     if let Some(summary) = gateway.map(Gateway::shutdown).transpose()? {
         tell_refusals(&summary);

@@ -90,7 +90,7 @@ pub(super) fn start(begun: Begun, mut session: Session) -> Result<u8, CliError> 
     }
     // What a copy-on-write run left is not in the project; whatever is new there was not the agent's doing.
     if session.policy.files.mode.value == FilesMode::Direct {
-        crate::leftovers::tell(&session);
+        crate::leftovers::tell(&mut session);
     }
     session.before.state.tell();
     if let Some(record) = &record {
