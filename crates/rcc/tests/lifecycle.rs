@@ -54,11 +54,11 @@ fn rcc() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_rcc"))
 }
 
-/// What must be the same before and after, worlds of other tests left out.
+/// What must be the same before and after, what other tests make meanwhile (`rcc-…`) left out: rcc itself makes nothing there.
 fn traces(world: &World) -> BTreeSet<String> {
     let listing = world
         .host_command("/bin/sh")
-        .args(["-c", "cat /proc/self/mounts; ip -o link | sed 's/ mtu.*//'; ls -A /tmp /dev/shm | grep -v '^rcc-world-'; find \"$HOME\" -path '*/.local/state/rcc/runs/*' -prune -o -print"])
+        .args(["-c", "cat /proc/self/mounts; ip -o link | sed 's/ mtu.*//'; ls -A /tmp /dev/shm | grep -v '^rcc-'; find \"$HOME\" -path '*/.local/state/rcc/runs/*' -prune -o -print"])
         .output();
     listing.assert_success();
     listing.stdout_text().lines().map(str::to_owned).collect()
