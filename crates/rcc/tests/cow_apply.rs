@@ -423,6 +423,93 @@ fn special_files_and_borrowed_rights_are_never_applied() {
     assert_eq!((mode("tool"), mode("shared") & 0o6000), (0o755, 0));
 }
 
+/// A directory of the user's that is closed to writing lets nothing in; what else there is, is applied.
+#[test]
+fn what_is_in_a_read_only_directory_is_held_back_and_waits() {
+    let bench = Bench::new("read-only");
+    for name in ["ro/a", "ro/b", "ro/sub/c", "gone/ro/x", "top", "mode/y"] {
+        bench.file(name, "1\n");
+    }
+    let closed = ["ro", "ro/sub", "gone/ro"];
+    let close = |mode: u32| {
+        for name in closed {
+            let path = bench.project().join(name);
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    close(0o555);
+    let mode = bench.project().join("mode");
+    std::fs::set_permissions(mode, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let before = snapshot(&bench.project());
+    let output = bench.cow(
+        "set -e; chmod u+w ro ro/sub gone/ro; echo 2 > ro/a; rm ro/b; echo 2 > ro/new; echo 2 > ro/sub/c; rm -r gone; echo 2 > top; chmod 600 mode/y; chmod 555 ro ro/sub",
+    );
+    assert_eq!(output.code, 0, "{output:?}");
+    let applied = bench.rcc(&["apply"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert_eq!(bench.text("top"), "2\n");
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(bench.text("ro/sub/c"), "2\n");
+    } else {
+        for name in ["ro/a", "ro/b", "ro/new", "ro/sub/c"] {
+            let held =
+                format!("held back: {name} (the directory that it is in is closed to writing");
+            assert!(applied.stderr.contains(&held), "{name}: {applied:?}");
+        }
+        assert_eq!(bench.text("ro/a"), "1\n");
+        assert_eq!(bench.text("gone/ro/x"), "1\n");
+        assert_eq!(bench.layers(), 1);
+        close(0o755);
+        let again = bench.rcc(&["apply", "ro/a", "ro/b", "ro/new", "ro/sub/c", "gone"]);
+        assert_eq!(
+            (again.code, again.stderr.contains("held back")),
+            (0, false),
+            "{again:?}"
+        );
+        assert_eq!(bench.text("ro/sub/c"), "2\n");
+        assert!(!bench.project().join("gone").exists());
+        assert_eq!(bench.rcc(&["undo"]).code, 0);
+    }
+    let undone = bench.rcc(&["undo"]);
+    assert_eq!(undone.code, 0, "{undone:?}");
+    assert_eq!(bench.text("top"), "1\n");
+    let names = |tree: &std::collections::BTreeMap<std::path::PathBuf, String>| {
+        tree.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(names(&snapshot(&bench.project())), names(&before));
+}
+
+/// An agent cannot keep its user from the other changes with a directory whose names can be read and nothing else.
+#[test]
+fn a_directory_that_cannot_be_searched_does_not_stop_diff_or_apply() {
+    let bench = Bench::new("search");
+    bench.file("x/f", "1\n");
+    bench.file("plain", "1\n");
+    let output =
+        bench.cow("echo 2 > x/f; chmod 600 x; mkdir y; echo 1 > y/g; chmod 600 y; echo 2 > plain");
+    assert_eq!(output.code, 0, "{output:?}");
+    let shown = bench.rcc(&["diff", "--name-status"]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    assert!(shown.stdout.contains("M\tplain\n"), "{shown:?}");
+    let applied = bench.rcc(&["apply"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert_eq!(bench.text("plain"), "2\n");
+    if !rustix::process::geteuid().is_root() {
+        assert!(
+            applied.stderr.contains("held back: x (it cannot be read)"),
+            "{applied:?}"
+        );
+        assert!(
+            applied.stderr.contains("held back: y (it cannot be read)"),
+            "{applied:?}"
+        );
+        assert_eq!(bench.text("x/f"), "1\n");
+        assert_eq!(bench.layers(), 1);
+    }
+    assert_eq!(bench.rcc(&["undo"]).code, 0);
+    assert_eq!(bench.text("plain"), "1\n");
+}
+
 /// Everything that would make a careless writer follow, wait, fill the disk, lose its way or print what it is told to.
 const HOSTILE: &str = r#"set -e
 ln -s / out; ln -s ../../outside/kept up; ln -s loop loop; rm victim; ln -s ../outside/kept victim; rm -r dir; ln -s ../outside dir

@@ -19,7 +19,7 @@ use super::changes::changes;
 use super::journal::{Entry, Progress, entries};
 use super::known::Known;
 use super::{CowError, Layer, Meta, Tree, on};
-use decide::{Decided, Hold};
+use decide::Decided;
 pub use offer::{Offer, Part, Pick, Standing, offers};
 
 /// Which changes are meant.
@@ -82,8 +82,7 @@ pub fn apply(
         at_work::finish(&entry, &journal, sides, &mut known, &mut outcome)?;
     }
     let settled = if choice.paths.is_empty() && choice.picks.is_none() {
-        let waiting = |held: &(PathBuf, &str)| held.1 == Hold::Guarded.reason();
-        outcome.conflicts.is_empty() && !outcome.held.iter().any(waiting)
+        outcome.conflicts.is_empty() && !decided.waits()
     } else {
         changes(&upper, &lower)?.listed().next().is_none()
     };

@@ -222,6 +222,13 @@ impl Walk<'_> {
         index.map_or_else(PathBuf::new, |index| self.found.path(index))
     }
 
+    /// Notes that a directory cannot be looked into.
+    fn close(&mut self, index: Option<usize>) {
+        if let Some(change) = index.and_then(|index| self.found.nodes.get_mut(index)) {
+            change.status = Status::Unreadable;
+        }
+    }
+
     /// Directory and name of an entry.
     fn place(&self, index: Option<usize>) -> (Option<usize>, Option<OsString>) {
         let change = index.and_then(|index| self.found.nodes.get(index));
@@ -244,9 +251,7 @@ impl Walk<'_> {
         let listing = match opened {
             Ok(listing) => listing,
             Err(Errno::ACCESS) => {
-                if let Some(change) = index.and_then(|index| self.found.nodes.get_mut(index)) {
-                    change.status = Status::Unreadable;
-                }
+                self.close(index);
                 return Ok(());
             }
             Err(errno) => return Err(self.failed("open", index, errno)),
@@ -267,6 +272,11 @@ impl Walk<'_> {
             && let Some(change) = index.and_then(|index| self.found.nodes.get_mut(index))
         {
             change.met = true;
+        }
+        // Without the right to search a directory its names can be read, and nothing of what they lead to.
+        if index.is_some() && !(may_search(&listing) && below.as_ref().is_none_or(may_search)) {
+            self.close(index);
+            return Ok(());
         }
         let names = names(&listing).map_err(|errno| self.failed("list", index, errno))?;
         let mut visits = Vec::new();
@@ -362,11 +372,9 @@ impl Walk<'_> {
             _ => self.lower.listing(&self.found.path(index)),
         };
         let listing = match opened {
-            Ok(listing) => listing,
-            Err(Errno::ACCESS | Errno::XDEV) => {
-                if let Some(change) = self.found.nodes.get_mut(index) {
-                    change.status = Status::Unreadable;
-                }
+            Ok(listing) if may_search(&listing) => listing,
+            Ok(_) | Err(Errno::ACCESS | Errno::XDEV) => {
+                self.close(Some(index));
                 return Ok(());
             }
             Err(errno) => return Err(self.failed_below("open", Some(index), errno)),
@@ -447,6 +455,11 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the caller may look names up in a directory. What fails otherwise says so itself.
+fn may_search(directory: &OwnedFd) -> bool {
+    look_at(directory.as_fd(), OsStr::new("any")) != Err(Errno::ACCESS)
 }
 
 /// Compares two entries of one type: what cannot be opened counts by what its inode tells.

@@ -10,13 +10,16 @@ use super::super::changes::{Change, Changes, Status};
 use super::super::known::Known;
 use super::super::meta::Time;
 use super::repository::is_of_repository;
+use super::steps::MODE;
 use super::{Choice, Guarded, Meta, Sides, Tree, split};
+use rustix::io::Errno;
 
 /// Why a change is held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hold {
     Special,
     Unreadable,
+    ReadOnly,
     Guarded,
     /// Looking is enough for git to write its index again, so this must not stand in the way of everything else.
     Index,
@@ -30,6 +33,9 @@ impl Hold {
         match self {
             Self::Special => "a FIFO, socket or device, which is never applied",
             Self::Unreadable => "it cannot be read",
+            Self::ReadOnly => {
+                "the directory that it is in is closed to writing; after chmod u+w of it, apply it by name"
+            }
             Self::Guarded => "your programs run or obey it; name it to apply it",
             Self::Index => "git wrote its index anew meanwhile; git reset makes it fit",
             Self::Stays => "something in it stays",
@@ -116,6 +122,8 @@ impl<'a> Decided<'a> {
             || is_closed(path, node.lower, sides.lower)
         {
             Some(Hold::Unreadable)
+        } else if needs_to_write(node) && is_read_only(path.parent(), sides.lower) {
+            Some(Hold::ReadOnly)
         } else if (leads || is_guarded(path)) && !named() {
             Some(Hold::Guarded)
         } else {
@@ -219,6 +227,20 @@ impl<'a> Decided<'a> {
             .collect()
     }
 
+    /// Whether something is held back that the user can still apply, or look at.
+    pub(super) fn waits(&self) -> bool {
+        (0..self.nodes.len()).any(|index| {
+            let node = &self.nodes[index];
+            let is_directory = node.upper.is_some_and(|meta| meta.is_directory());
+            self.concerns(index)
+                && match self.held[index] {
+                    Some(Hold::Guarded | Hold::ReadOnly) => true,
+                    Some(Hold::Unreadable) => is_directory,
+                    Some(Hold::Special | Hold::Index | Hold::Stays | Hold::Below) | None => false,
+                }
+        })
+    }
+
     /// What is applied.
     pub(super) fn agreed(&self) -> impl Iterator<Item = (&'a Change, &Path)> {
         let indices = (0..self.nodes.len()).filter(|index| self.concerns(*index));
@@ -279,6 +301,25 @@ fn come_along(nodes: &[Change], wanted: &mut [bool]) {
             holds[parent] = Some(holds[parent].unwrap_or(true) && wanted[index]);
         }
     }
+}
+
+/// Whether applying a change makes or takes a name in its directory.
+fn needs_to_write(node: &Change) -> bool {
+    let is_directory = node.upper.is_some_and(|meta| meta.is_directory());
+    match node.status {
+        Status::Modified(differs) => !is_directory && differs != MODE,
+        _ => true,
+    }
+}
+
+/// Whether the caller can change no names in a directory of the project. One that is not there yet is made open.
+fn is_read_only(directory: Option<&Path>, lower: &Tree) -> bool {
+    let Some(Ok(directory)) = directory.map(|directory| lower.listing(directory)) else {
+        return false;
+    };
+    let flags = rustix::fs::AtFlags::EACCESS;
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::accessat(&directory, ".", access, flags) == Err(Errno::ACCESS)
 }
 
 /// Whether the content of a file is closed to the caller. Opening is tried only where its mode or owner suggests so.

@@ -41,7 +41,7 @@ struct Mixed {
 }
 
 /// Nothing but the mode: one call changes it in place. All else is a new file, so that no moment sees a part of it.
-const MODE: Differences = Differences {
+pub(super) const MODE: Differences = Differences {
     content: false,
     mode: true,
     attributes: false,
