@@ -31,6 +31,9 @@ const LASTING: Duration = Duration::from_millis(50);
 const HANGUP_GRACE: Duration = Duration::from_secs(5);
 /// How long output is waited for after the agent has ended: processes it left behind may hold the terminal.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
+/// How often a supervisor in the background looks whether the terminal is its own again: a shell that brings a job to the
+/// foreground which was not stopped tells it nothing.
+const FOREGROUND_LOOK: Duration = Duration::from_millis(250);
 
 /// How a run ended.
 #[derive(Debug)]
@@ -236,7 +239,7 @@ impl Relay<'_> {
                 .then(|| push(&mut events, self.control.as_fd(), PollFlags::IN));
             let first_of_screen = events.len();
             if let Some(screen) = &self.screen {
-                screen.interests(&mut events);
+                screen.interests(&mut events, self.signals.as_fd());
             }
             let mut after_pumps = Vec::with_capacity(self.pumps.len());
             let first_of_pumps = events.len();
@@ -255,7 +258,16 @@ impl Relay<'_> {
                 .is_some()
                 .then(|| LASTING.saturating_sub(begun.elapsed()));
             let patience = self.desk.as_ref().and_then(Desk::patience);
-            let timeout = hangup.into_iter().chain(to_last).chain(patience);
+            let looks = self
+                .screen
+                .as_ref()
+                .filter(|screen| screen.waits_for_foreground())
+                .map(|_| FOREGROUND_LOOK);
+            let timeout = hangup
+                .into_iter()
+                .chain(to_last)
+                .chain(patience)
+                .chain(looks);
             let timeout = timeout.min().map(timespec);
             match poll(&mut events, timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -265,6 +277,9 @@ impl Relay<'_> {
             drop(events);
             let is_ready = |index: usize| ready.get(index).is_some_and(|flags| !flags.is_empty());
             if let Some(screen) = &mut self.screen {
+                if screen.waits_for_foreground() {
+                    screen.take();
+                }
                 screen.serve(
                     ready
                         .get(first_of_screen..first_of_pumps)
@@ -526,9 +541,17 @@ impl Screen {
         !matches!(self.keyboard, Keyboard::Absent)
     }
 
-    /// Puts the caller's terminal in raw mode: every key, Ctrl-C and Ctrl-Z too, goes to the sandbox.
+    /// Whether the keys are somebody else's for now: rcc is in the background of its terminal.
+    fn waits_for_foreground(&self) -> bool {
+        matches!(self.keyboard, Keyboard::Released(Some(_)))
+    }
+
+    /// Puts the caller's terminal in raw mode: every key, Ctrl-C and Ctrl-Z too, goes to the sandbox. In the background (`rcc … &`,
+    /// `bg`) the terminal is the shell's, and nothing is touched.
     fn take(&mut self) {
-        if let Keyboard::Released(Some(settings)) = &mut self.keyboard {
+        if let Keyboard::Released(Some(settings)) = &mut self.keyboard
+            && is_foreground()
+        {
             let mut raw = (**settings).clone();
             raw.make_raw();
             if rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &raw)
@@ -552,7 +575,14 @@ impl Screen {
     }
 
     /// What to wait for, in the order that `serve` expects: master, caller's input, caller's output.
-    fn interests<'fd>(&'fd self, events: &mut Vec<PollFd<'fd>>) {
+    ///
+    /// In the place of one of which nothing is wanted stands `quiet`, which never hangs up: `poll(2)` tells of a hang-up asked
+    /// or not, and would tell it again at once, for as long as the run lasts.
+    fn interests<'fd>(&'fd self, events: &mut Vec<PollFd<'fd>>, quiet: BorrowedFd<'fd>) {
+        let mut wait = |descriptor: BorrowedFd<'fd>, flags: PollFlags| {
+            let descriptor = if flags.is_empty() { quiet } else { descriptor };
+            events.push(PollFd::from_borrowed_fd(descriptor, flags));
+        };
         let mut master = PollFlags::empty();
         master.set(
             PollFlags::IN,
@@ -562,25 +592,18 @@ impl Screen {
             PollFlags::OUT,
             self.master_open && !self.to_sandbox.is_empty(),
         );
-        events.push(PollFd::new(&self.master, master));
+        wait(self.master.as_fd(), master);
         let keys = matches!(self.keyboard, Keyboard::Raw(_)) && self.to_sandbox.len() < BUFFER;
-        push(
-            events,
-            rustix::stdio::stdin(),
-            if keys {
-                PollFlags::IN
-            } else {
-                PollFlags::empty()
-            },
-        );
-        events.push(PollFd::new(
-            &self.output,
-            if self.to_caller.is_empty() {
-                PollFlags::empty()
-            } else {
-                PollFlags::OUT
-            },
-        ));
+        let keys = match keys {
+            true => PollFlags::IN,
+            false => PollFlags::empty(),
+        };
+        wait(rustix::stdio::stdin(), keys);
+        let output = match self.to_caller.is_empty() {
+            true => PollFlags::empty(),
+            false => PollFlags::OUT,
+        };
+        wait(self.output.as_fd(), output);
     }
 
     fn serve(&mut self, ready: &[PollFlags]) -> Result<(), NativeError> {
@@ -667,6 +690,12 @@ impl Screen {
             self.write_caller(false);
         }
     }
+}
+
+/// Whether this process is in the foreground of its terminal, or standard input is a terminal that is not its own.
+fn is_foreground() -> bool {
+    rustix::termios::tcgetpgrp(rustix::stdio::stdin())
+        .map_or(true, |group| group == rustix::process::getpgrp())
 }
 
 impl Drop for Screen {
