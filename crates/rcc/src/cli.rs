@@ -68,6 +68,10 @@ pub(crate) enum Command {
     Stop(StopArgs),
     /// Send a signal to the agents of runs, KILL ends them at once
     Kill(KillArgs),
+    /// Remove the records of runs that have ended
+    Rm(RmArgs),
+    /// Remove the records of all runs that have ended, but not those with changes that wait
+    Prune(PruneArgs),
     /// Run one more command in the sandbox of a run, confined as its agent
     Exec(ExecArgs),
     /// Show a detached run here and pass keys on; ctrl-p,ctrl-q leaves it again
@@ -174,6 +178,9 @@ pub(crate) struct RunFlags {
     /// Print the run's id and leave the run to itself; rcc attach, logs and wait come back to it
     #[arg(short = 'd', long)]
     pub(crate) detach: bool,
+    /// Remove the run's record when it ends, unless it holds changes that wait for rcc apply or rcc undo
+    #[arg(long)]
+    pub(crate) rm: bool,
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
 }
@@ -398,6 +405,29 @@ pub(crate) struct KillArgs {
     /// Ids, their beginnings, or names of runs
     #[arg(required = true, value_name = "RUN")]
     pub(crate) runs: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// Remove a record, too, whose changes nobody has applied, undone or discarded: they are lost
+    #[arg(short = 'f', long)]
+    pub(crate) force: bool,
+    /// Print JSON, one removed run a line, instead of ids
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Ids, their beginnings, or names of runs
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print JSON, one removed run a line, instead of ids
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -703,6 +733,7 @@ impl RunFlags {
         self.name = later.name.or(self.name);
         self.stats |= later.stats;
         self.detach |= later.detach;
+        self.rm |= later.rm;
         self.limits = self.limits.join(later.limits);
         self
     }

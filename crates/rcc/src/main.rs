@@ -99,6 +99,8 @@ fn dispatch(cli: Cli, early: Option<Early>) -> Result<u8, CliError> {
         Some(Command::Home(args)) => commands::home::run(args),
         Some(Command::Stop(args)) => commands::stop::stop(&args),
         Some(Command::Kill(args)) => commands::stop::kill(&args),
+        Some(Command::Rm(args)) => commands::rm::rm(&args),
+        Some(Command::Prune(args)) => commands::rm::prune(&args),
         Some(Command::Exec(args)) => commands::exec::run(args),
         Some(Command::Attach(args)) => commands::attach::run(&args),
         Some(Command::Logs(args)) => commands::logs::run(&args),

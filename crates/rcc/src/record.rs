@@ -9,9 +9,11 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rcc_host::cow::{CowError, Layer, SnapshotRequest, Taken, held, remove_tree, take};
+use rcc_host::cow::{
+    CowError, Held as Snapshot, Layer, SnapshotRequest, Taken, has_open, held, remove_tree, take,
+};
 use rcc_host::{DirectoryError, FileError, open_private, replace};
 use rcc_plan::SafeBytes;
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
@@ -36,6 +38,12 @@ pub(crate) const DESCRIPTION: &str = "run.json";
 const END: &str = "end.json";
 /// Largest one read, in bytes.
 const END_LIMIT: usize = 4096;
+/// What `rcc wait` holds open in the record, so that `--rm` does not take the exit code away from it.
+const WAITERS: &str = "waiters";
+/// How long `--rm` lets those read the exit code who wait for it; they look every 50 ms.
+const WAITERS_LIMIT: Duration = Duration::from_secs(5);
+/// How long somebody who only looks may hold the lock of a record.
+const LISTING_LIMIT: Duration = Duration::from_millis(500);
 /// Letters and digits of the random part, without those that are mistaken for another.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
 
@@ -83,6 +91,63 @@ impl From<RecordError> for CliError {
     }
 }
 
+/// A record that cannot be removed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RemoveError {
+    /// Its lock is held.
+    #[error("the record {} is in use", rcc_plan::escape(path))]
+    Busy { path: PathBuf },
+    /// Nobody has decided about its changes.
+    #[error(
+        "the run {} has changes that were neither applied nor discarded",
+        rcc_plan::escape(id)
+    )]
+    Undecided { id: String },
+    /// An `rcc apply` or `rcc undo` stopped in the middle.
+    #[error("an rcc apply of the run {} was interrupted", rcc_plan::escape(id))]
+    Open { id: String },
+    /// A system call failed.
+    #[error("cannot remove the record {}", rcc_plan::escape(path))]
+    Failed {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl From<RemoveError> for CliError {
+    fn from(error: RemoveError) -> Self {
+        let (kind, hint) = match &error {
+            RemoveError::Busy { .. } => (
+                Kind::User,
+                "another command works on it, or a run on another machine that shares the directory",
+            ),
+            RemoveError::Undecided { .. } => (
+                Kind::User,
+                "rcc diff shows them; rcc apply, rcc undo or rcc discard decides, and rcc rm --force throws them away",
+            ),
+            RemoveError::Open { .. } => (
+                Kind::User,
+                "rcc apply goes on with it, rcc undo takes it back",
+            ),
+            RemoveError::Failed { .. } => (
+                Kind::Host,
+                "the same command again goes on with what is left",
+            ),
+        };
+        Self::new(kind, error).hint(hint)
+    }
+}
+
+/// What becomes of changes that nobody has decided about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// They keep the record.
+    Kept,
+    /// They go with it.
+    Removed,
+}
+
 /// What `run.json` says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Description {
@@ -107,6 +172,9 @@ pub(crate) struct Description {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) control: Option<SafeBytes>,
     pub(crate) supervisor_pid: u32,
+    /// The boot that it began in ([`boot_id`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) boot_id: Option<String>,
     pub(crate) started_at_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ended_at_ms: Option<u64>,
@@ -222,6 +290,7 @@ impl Record {
                     .map(|places| control::place(places.runtime.as_deref(), &id, &path))
                     .map(SafeBytes::from),
                 supervisor_pid: std::process::id(),
+                boot_id: boot_id(),
                 started_at_ms: now_ms(),
                 ended_at_ms: None,
                 exit_code: None,
@@ -309,6 +378,33 @@ impl Record {
         prune(&self.runs)
     }
 
+    /// Notes the end, and removes the record unless it holds changes that wait (`--rm`).
+    pub(crate) fn finish_for_good(self, exit_code: u8) -> Result<(), RecordError> {
+        let path = self.path.clone();
+        // Whoever waits reads it, and whoever comes between finds a run that has ended.
+        self.finish(exit_code)?;
+        let failed = |source| RecordError::Make {
+            path: path.clone(),
+            source,
+        };
+        let latest = Instant::now() + WAITERS_LIMIT;
+        if let Ok(waiters) = waiters(&path, OFlags::empty()) {
+            while rustix::fs::flock(&waiters, FlockOperation::NonBlockingLockExclusive).is_err()
+                && Instant::now() < latest
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        match remove_ended(&path, Held::Kept) {
+            // It goes like any other.
+            Err(
+                RemoveError::Undecided { .. } | RemoveError::Open { .. } | RemoveError::Busy { .. },
+            ) => Ok(()),
+            Err(RemoveError::Failed { source, .. }) => Err(failed(source)),
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Ends the record of a run that failed: kept when something was logged, removed when nothing was.
     pub(crate) fn fail(self, exit_code: u8) -> Result<(), RecordError> {
         let logged = holds_changes(&self.path)
@@ -376,6 +472,68 @@ fn holds_changes(record: &Path) -> bool {
         // What cannot be read is not thrown away.
         Err(_) => true,
     }
+}
+
+/// Whether a record holds anything that only `rcc rm --force` throws away: changes that wait in a layer, or a snapshot that
+/// leads back and has not been used.
+pub(crate) fn holds_undecided(record: &Path) -> bool {
+    let direct = match held(record) {
+        Ok(held) => matches!(held, Some(Snapshot::Snapshot | Snapshot::Changes)),
+        Err(_) => true,
+    };
+    direct || holds_changes(record)
+}
+
+/// Removes the record of a run that has ended.
+pub(crate) fn remove_ended(record: &Path, undecided: Held) -> Result<(), RemoveError> {
+    let failed = |source: std::io::Error| RemoveError::Failed {
+        path: record.to_owned(),
+        source,
+    };
+    let id = || {
+        let name = record.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match rustix::fs::openat(CWD, record, flags, Mode::empty()) {
+        // Somebody else was faster.
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened.map_err(|errno| failed(errno.into()))?,
+    };
+    // A run under way holds it, an apply, an undo and a discard, too; whoever lists the runs does for a moment.
+    let latest = Instant::now() + LISTING_LIMIT;
+    while rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() > latest {
+            let path = record.to_owned();
+            return Err(RemoveError::Busy { path });
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    if has_open(record).unwrap_or(undecided == Held::Kept) {
+        return Err(RemoveError::Open { id: id() });
+    }
+    if undecided == Held::Kept && holds_undecided(record) {
+        return Err(RemoveError::Undecided { id: id() });
+    }
+    remove(record).map_err(failed)
+}
+
+/// Keeps the record until this process has read how the run ended; for `rcc wait`.
+pub(crate) fn keep_for_waiting(record: &Path) -> Option<OwnedFd> {
+    let file = waiters(record, OFlags::CREATE).ok()?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
+    Some(file)
+}
+
+fn waiters(record: &Path, more: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
+    rustix::fs::openat(CWD, record.join(WAITERS), flags, Mode::RUSR | Mode::WUSR)
+}
+
+/// Which boot of which machine this is (`random(4)`, `/proc/sys/kernel/random/boot_id`); none where it cannot be read.
+pub(crate) fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim_end().to_owned())
 }
 
 fn is_empty(layer: &Layer) -> bool {

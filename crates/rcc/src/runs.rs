@@ -1,7 +1,8 @@
 //! Finds runs by their records: all of them, those of a project, the one that a word means.
 //!
 //! A run lasts as long as its supervisor holds the lock of its record (flock(2)), which the kernel gives back whatever way the
-//! supervisor ends, at a reboot too. Nothing else that a record says is trusted for that: a process id may belong to somebody
+//! supervisor ends, at a reboot too, and a record of another boot is of no run under way, whoever holds its lock: a network file
+//! system may not have noticed, or another machine has the run. Nothing else that a record says is trusted for that: a process id may belong to somebody
 //! else by now. Must not take that lock before the run itself had it.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use crate::cli::RunChoice;
 use crate::context::Context;
 use crate::error::{CliError, Kind};
-use crate::record::{DESCRIPTION, Description};
+use crate::record::{DESCRIPTION, Description, boot_id, holds_undecided};
 
 /// Largest description read, in bytes.
 const DESCRIPTION_LIMIT: usize = 4 << 20;
@@ -73,7 +74,12 @@ pub(crate) struct Found {
 impl Found {
     /// Looks again whether the run is still under way.
     pub(crate) fn still_lives(&self) -> bool {
-        is_locked(&self.record)
+        self.is_live && is_locked(&self.record)
+    }
+
+    /// Whether it holds what only `rcc rm --force` throws away.
+    pub(crate) fn holds_undecided(&self) -> bool {
+        holds_undecided(&self.record)
     }
 
     /// What it is doing.
@@ -195,6 +201,7 @@ pub(crate) fn all(state: &Path) -> Vec<Found> {
         .into_iter()
         .flatten()
         .flatten();
+    let boot = boot_id();
     let mut found: Vec<Found> = entries
         .filter_map(|entry| {
             let record = entry.path();
@@ -202,7 +209,9 @@ pub(crate) fn all(state: &Path) -> Vec<Found> {
             // It is written after the run has taken the lock.
             let mut description: Description = serde_json::from_str(&content.ok()??.text).ok()?;
             description.add_end(&record);
-            let is_live = description.ended_at_ms.is_none() && is_locked(&record);
+            let is_live = description.ended_at_ms.is_none()
+                && is_of(&boot, &description)
+                && is_locked(&record);
             if !is_live && description.ended_at_ms.is_none() {
                 // It may have ended just now: the end is written before the lock is given back.
                 description.add_end(&record);
@@ -216,6 +225,14 @@ pub(crate) fn all(state: &Path) -> Vec<Found> {
         .collect();
     found.sort_by_key(|run| std::cmp::Reverse(run.description.started_at_ms));
     found
+}
+
+/// Whether a run began in this boot, as far as is known: older versions did not write it down.
+fn is_of(boot: &Option<String>, description: &Description) -> bool {
+    match (boot, &description.boot_id) {
+        (Some(now), Some(then)) => now == then,
+        _ => true,
+    }
 }
 
 fn is_locked(record: &Path) -> bool {

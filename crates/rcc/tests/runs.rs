@@ -4,9 +4,17 @@
 
 mod scene;
 
+#[path = "runs/codes.rs"]
+mod codes;
 #[path = "runs/detached.rs"]
 mod detached;
 #[path = "runs/ending.rs"]
 mod ending;
+#[path = "runs/hangup.rs"]
+mod hangup;
 #[path = "runs/listing.rs"]
 mod listing;
+#[path = "runs/removing.rs"]
+mod removing;
+#[path = "runs/streams.rs"]
+mod streams;

@@ -10,6 +10,7 @@ use crate::cli::{AttachArgs, WaitArgs};
 use crate::context::Context;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
+use crate::record::keep_for_waiting;
 use crate::runs::{named, named_live};
 use crate::{desk, output};
 
@@ -48,6 +49,11 @@ pub(crate) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
         .iter()
         .map(|word| named(&context, word))
         .collect::<Result<_, _>>()?;
+    // With --rm the record would be gone before its exit code is read.
+    let _kept: Vec<_> = runs
+        .iter()
+        .map(|run| keep_for_waiting(&run.record))
+        .collect();
     let mut text = String::new();
     for run in &runs {
         while run.still_lives() {

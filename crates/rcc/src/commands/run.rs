@@ -99,6 +99,8 @@ pub(super) fn start(begun: Begun, mut session: Session) -> Result<u8, CliError> 
     }
     let Some(record) = record else { return result };
     let recorded = match &result {
+        Ok(code) if session.sources.flags.rm => record.finish_for_good(*code),
+        Err(error) if session.sources.flags.rm => record.finish_for_good(error.exit().into()),
         Ok(code) => record.finish(*code),
         Err(error) => record.fail(error.exit().into()),
     };

@@ -77,16 +77,16 @@ pub(crate) fn kill(args: &KillArgs) -> Result<u8, CliError> {
 
 /// What became of several runs: every failure is told, and one of them is the result.
 #[derive(Default)]
-struct Outcome(Option<CliError>);
+pub(super) struct Outcome(Option<CliError>);
 
 impl Outcome {
-    fn note(&mut self, error: CliError) {
+    pub(super) fn note(&mut self, error: CliError) {
         if let Some(earlier) = self.0.replace(error) {
             output::say(&earlier.render(Style::stderr()));
         }
     }
 
-    fn result(self) -> Result<u8, CliError> {
+    pub(super) fn result(self) -> Result<u8, CliError> {
         match self.0 {
             None => Ok(Exit::Success.into()),
             Some(error) => Err(error),

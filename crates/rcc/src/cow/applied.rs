@@ -71,6 +71,10 @@ pub(crate) fn applied(
         }
     }
     let named = choice.run.as_deref().or(word);
+    let id_of_name = named
+        .filter(|word| found.iter().all(|(_, run)| run.id != **word))
+        .and_then(|word| crate::runs::id_of_name(context, word));
+    let named = id_of_name.as_deref().or(named);
     for run in direct::all(context) {
         // One that was killed wrote nothing down; one that lasts is meant only when it is named.
         let is_open = matches!(held(&run.record), Ok(Some(Held::Snapshot)));
