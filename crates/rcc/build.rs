@@ -9,6 +9,7 @@
 //! Should: leave everything as it is when in doubt, and when the builder has flags or a linker of its own (`RUSTFLAGS`, as
 //! distributions do); the program then needs the system's C library at run time, no more.
 //! Mustn't: touch tests and development builds.
+#![forbid(unsafe_code)]
 
 use std::env;
 use std::fs;
