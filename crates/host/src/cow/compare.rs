@@ -1,5 +1,6 @@
 //! Do two files hold the same bytes? Without trusting times, which an agent can set, and without reading holes.
 
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::SeekFrom;
@@ -41,6 +42,22 @@ pub(crate) fn data_from(file: BorrowedFd<'_>, at: u64, size: u64) -> Result<u64>
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(at),
         Err(errno) => Err(errno),
     }
+}
+
+/// The next piece of data at or after a byte; none when only a hole is left (lseek(2), `SEEK_HOLE`).
+pub(crate) fn next_data(file: BorrowedFd<'_>, at: u64, size: u64) -> Result<Option<Range<u64>>> {
+    if at >= size {
+        return Ok(None);
+    }
+    let start = at.max(data_from(file, at, size)?);
+    if start >= size {
+        return Ok(None);
+    }
+    let end = match rustix::fs::seek(file, SeekFrom::Hole(start)) {
+        Ok(end) => end.min(size),
+        Err(_) => size,
+    };
+    Ok(Some(start..end))
 }
 
 /// Reads until the buffer is full or the file ends.

@@ -6,12 +6,12 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, SeekFrom, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid};
 use rustix::io::{Errno, Result};
 
 use super::attributes::Attributes;
 use super::beneath::{listing_in, look_at};
-use super::compare::data_from;
+use super::compare::next_data;
 use super::{Meta, Tree};
 
 const BLOCK: usize = 1 << 20;
@@ -125,17 +125,10 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     rustix::fs::ftruncate(to, size)?;
     let mut buffer = vec![0_u8; BLOCK];
     let mut at = 0_u64;
-    while at < size {
-        at = at.max(data_from(from, at, size)?);
-        if at >= size {
-            break;
-        }
-        let end = match rustix::fs::seek(from, SeekFrom::Hole(at)) {
-            Ok(end) => end.min(size),
-            Err(_) => size,
-        };
-        while at < end {
-            let most = usize::try_from(end - at).unwrap_or(BLOCK).min(BLOCK);
+    while let Some(piece) = next_data(from, at, size)? {
+        at = piece.start;
+        while at < piece.end {
+            let most = usize::try_from(piece.end - at).unwrap_or(BLOCK).min(BLOCK);
             let part = buffer.get_mut(..most).unwrap_or_default();
             let read = match rustix::io::pread(from, &mut *part, at) {
                 Err(Errno::INTR) => continue,

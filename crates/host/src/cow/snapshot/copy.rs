@@ -2,10 +2,9 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::SeekFrom;
 use rustix::io::{Errno, Result};
 
-use crate::cow::compare::data_from;
+use crate::cow::compare::next_data;
 use crate::cow::place;
 
 /// Files up to this size are read and written in one piece, in bytes.
@@ -82,19 +81,11 @@ fn small(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64, buffer: &mut Vec<u
 
 fn large(from: &OwnedFd, to: &OwnedFd, size: u64, interrupted: &dyn Fn() -> bool) -> Result<()> {
     let mut at = 0_u64;
-    while at < size {
-        stop(interrupted)?;
-        at = at.max(data_from(from.as_fd(), at, size)?);
-        if at >= size {
-            break;
-        }
-        let end = match rustix::fs::seek(from, SeekFrom::Hole(at)) {
-            Ok(end) => end.min(size),
-            Err(_) => size,
-        };
-        while at < end {
+    while let Some(piece) = next_data(from.as_fd(), at, size)? {
+        at = piece.start;
+        while at < piece.end {
             stop(interrupted)?;
-            let most = usize::try_from((end - at).min(PIECE)).unwrap_or(usize::MAX);
+            let most = usize::try_from((piece.end - at).min(PIECE)).unwrap_or(usize::MAX);
             let (mut read, mut written) = (at, at);
             match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), most) {
                 // It was cut meanwhile.
