@@ -1,4 +1,4 @@
-//! Links the released program statically where this system has what it takes: the dynamic loader costs 0.3 ms of each of the
+//! Links the released program statically where this system has what it takes: the dynamic loader costs 0.2 ms of each of the
 //! two starts of a program that a run makes.
 //!
 //! `-C target-feature=+crt-static` says the same to the compiler, but Cargo cannot give it to one program: without `--target`
