@@ -519,7 +519,10 @@ impl Screen {
         let keyboard = if streams.stdin_terminal {
             let settings = rustix::termios::tcgetattr(rustix::stdio::stdin())
                 .map_err(on_step_call("read the terminal's settings", "tcgetattr(3)"))?;
-            let _ = rustix::termios::tcsetattr(&master, OptionalActions::Now, &settings);
+            // In the background they are those of whatever stands in front, a shell that edits its line perhaps.
+            if is_foreground() {
+                let _ = rustix::termios::tcsetattr(&master, OptionalActions::Now, &settings);
+            }
             Keyboard::Released(Some(Box::new(settings)))
         } else {
             Keyboard::Absent
@@ -549,15 +552,16 @@ impl Screen {
     /// Puts the caller's terminal in raw mode: every key, Ctrl-C and Ctrl-Z too, goes to the sandbox. In the background (`rcc … &`,
     /// `bg`) the terminal is the shell's, and nothing is touched.
     fn take(&mut self) {
-        if let Keyboard::Released(Some(settings)) = &mut self.keyboard
+        if let Keyboard::Released(Some(_)) = &self.keyboard
             && is_foreground()
+            && let Ok(settings) = rustix::termios::tcgetattr(rustix::stdio::stdin())
         {
-            let mut raw = (**settings).clone();
+            let mut raw = settings.clone();
             raw.make_raw();
             if rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &raw)
                 .is_ok()
             {
-                self.keyboard = Keyboard::Raw(settings.clone());
+                self.keyboard = Keyboard::Raw(Box::new(settings));
             }
         }
     }

@@ -480,6 +480,92 @@ fn claude_code_can_be_used_stopped_continued_and_left() {
     assert!(screen.process("claude").is_none() && screen.process("rcc-init").is_none());
 }
 
+/// The screens are compared as a whole: what is shown, and nothing else.
+#[test]
+fn a_detached_run_is_attached_left_entered_and_read() {
+    let Some(world) = world() else { return };
+    let screen = Screen::start(Place::new(&world, "detached"), &[], "/nonexistent");
+    let before = screen.settings();
+    let shows = |what: &str, expected: &str| {
+        screen.until(what, || screen.shown() == expected);
+    };
+    let agent =
+        r#"stty -echo; echo up; while read -r line; do echo "got $line"; done; echo bye; exit 4"#;
+    screen.line(&format!("rcc run -n -d --name shown -- bash -c '{agent}'"));
+    screen.prompt();
+    let id = screen.on_host("rcc ps -q").trim().to_owned();
+
+    screen.line("clear; rcc attach shown");
+    shows("the agent's screen", "up\n");
+    screen.line("one");
+    shows("its answer", "up\ngot one\n");
+    screen.key("C-p");
+    screen.key("C-q");
+    shows(
+        "the host's shell again",
+        &format!("up\ngot one\nrcc: detached; rcc attach {id} shows the run again\nhost>\n"),
+    );
+    assert_eq!(screen.settings(), before);
+
+    // One more process beside it, on a terminal of its own.
+    screen.line("clear; rcc exec shown -- sh -c 'test -t 0 && test -t 1 && stty size; exit 3'; echo code $?");
+    shows(
+        "what exec shows",
+        &format!("{ROWS} {COLUMNS}\ncode 3\nhost>\n"),
+    );
+    screen.line("clear; rcc logs shown; rcc ps -q");
+    shows("what was recorded", &format!("up\ngot one\n{id}\nhost>\n"));
+
+    // The same screen again, on a smaller terminal; the end of the agent is the end of attach.
+    screen.resize(80, 24);
+    screen.line("clear; rcc attach shown; echo code $?");
+    shows("the agent's screen again", "up\ngot one\n");
+    screen.line("two");
+    shows("its answer again", "up\ngot one\ngot two\n");
+    screen.key("C-d");
+    shows("its end", "up\ngot one\ngot two\nbye\ncode 4\nhost>\n");
+    assert_eq!(screen.settings(), before);
+    screen.line("clear; rcc logs shown; rcc wait shown; rcc ps");
+    shows(
+        "what is left",
+        "up\ngot one\ngot two\nbye\n4\nrcc: nothing runs\nhost>\n",
+    );
+}
+
+/// A job in the background of its terminal leaves that alone, also when it is told to go on; in the foreground it has the keys.
+#[test]
+fn a_run_in_the_background_leaves_the_terminal_to_the_shell() {
+    let Some(world) = world() else { return };
+    let screen = Screen::start(Place::new(&world, "background"), &[], "/nonexistent");
+    let before = screen.settings();
+    screen.line("rcc run -n -- cat & sleep 0");
+    screen.until("cat runs", || screen.process("cat").is_some());
+    assert_eq!(screen.settings(), before);
+    screen.line("clear; kill -CONT $!");
+    screen.prompt();
+    assert_eq!(screen.settings(), before);
+    screen.line("clear; echo the shell has the keys");
+    screen.until("the shell's answer", || {
+        screen.shown() == "the shell has the keys\nhost>\n"
+    });
+    screen.line("clear; fg");
+    let terminal = screen.tmux(&["display-message", "-p", "#{pane_tty}"]);
+    screen.until("rcc has the terminal", || {
+        let settings = screen
+            .place
+            .world
+            .host_command("stty")
+            .args(["-F", terminal.trim(), "-a"])
+            .output();
+        settings.assert_success().stdout_text().contains("-isig")
+    });
+    screen.line("one");
+    screen.wait_for("\none\none\n");
+    screen.key("C-d");
+    screen.prompt();
+    assert_eq!(screen.settings(), before);
+}
+
 #[test]
 fn signals_to_rcc_reach_the_agent_every_time() {
     let Some(world) = World::start_or_skip() else {

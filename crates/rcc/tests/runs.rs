@@ -18,3 +18,5 @@ mod listing;
 mod removing;
 #[path = "runs/streams.rs"]
 mod streams;
+#[path = "runs/versions.rs"]
+mod versions;
