@@ -62,7 +62,9 @@ pub(crate) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
         let ended = named(&context, &run.description.id)?;
         let Some(code) = ended.description.exit_code else {
             let text = format!("how the run {} ended is not known", ended.description.id);
-            return Err(CliError::new(Kind::User, text).hint("its supervisor was killed"));
+            return Err(CliError::new(Kind::User, text).hint(
+                "its supervisor was killed, or it could not write the record: a full disk, a read-only one",
+            ));
         };
         // Writing to a text cannot fail.
         let _ = writeln!(text, "{code}");
