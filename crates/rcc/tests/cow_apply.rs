@@ -735,3 +735,18 @@ fn the_changes_of_a_run_under_way_are_shown_and_not_applied() {
     assert_eq!(bench.rcc(&["apply"]).code, 0);
     assert_eq!(bench.text("a"), "2\n");
 }
+
+/// The layer of a run whose agent closed the project's own directory is not taken for one that holds nothing.
+#[test]
+fn a_closed_top_hides_no_changes() {
+    for mode in ["000", "400", "100"] {
+        let bench = Bench::new(&format!("closed-top-{mode}"));
+        bench.file("a", "1\n");
+        assert_eq!(bench.cow(&format!("echo 2 > a; chmod {mode} .")).code, 0);
+        assert_eq!(bench.rcc(&["diff", "--name-status"]).stdout, "M\ta\n");
+        assert_eq!(bench.rcc(&["apply"]).code, 0);
+        assert_eq!(bench.text("a"), "2\n");
+        assert_eq!(bench.rcc(&["undo"]).code, 0);
+        assert_eq!(bench.text("a"), "1\n");
+    }
+}

@@ -73,7 +73,11 @@ impl Tree {
 /// Gives the caller back rights (of `0o700`) in a directory of his own; whether any were missing. Its mode may have kept
 /// even him out, and `fchmod(2)` takes no location, so this goes through the descriptor's own entry in `/proc`.
 pub(crate) fn open_up(tree: &Tree, path: &Path, rights: u32) -> Result<bool> {
-    let directory = tree.location(path)?;
+    // Looking the top up in itself would need a right that may be missing.
+    let directory = match path.as_os_str().is_empty() {
+        true => rustix::io::fcntl_dupfd_cloexec(&tree.root, 0)?,
+        false => tree.location(path)?,
+    };
     let status = rustix::fs::fstat(&directory)?;
     let own = rustix::process::geteuid().as_raw();
     if status.st_uid != own || status.st_mode & rights == rights {

@@ -10,7 +10,7 @@ use rustix::fs::Dir;
 use rustix::io::Errno;
 
 use super::attributes::Attributes;
-use super::beneath::{listing_in, location_in, look_at, open_file};
+use super::beneath::{listing_in, location_in, look_at, open_file, open_up};
 use super::compare::same_content;
 use super::{CowError, EntryType, Meta, Tree, on};
 
@@ -188,6 +188,14 @@ enum Visit {
 /// # Errors
 /// Something cannot be looked at.
 pub fn changes(upper: &Tree, lower: &Tree) -> Result<Changes, CowError> {
+    let top = Path::new("");
+    // The agent can close the top of the project, too. That is no entry that could be held back: the layer would look empty.
+    if let Err(Errno::ACCESS) = upper
+        .listing(top)
+        .and_then(|top| look_at(top.as_fd(), OsStr::new("any")))
+    {
+        open_up(upper, top, 0o700).map_err(on("open up", upper.shown(top)))?;
+    }
     let mut walk = Walk {
         upper,
         lower,
@@ -250,7 +258,7 @@ impl Walk<'_> {
         };
         let listing = match opened {
             Ok(listing) => listing,
-            Err(Errno::ACCESS) => {
+            Err(Errno::ACCESS) if index.is_some() => {
                 self.close(index);
                 return Ok(());
             }
