@@ -4,7 +4,7 @@
 //! choose a place, and must not touch a group that the caller did not name: every path comes from above.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -112,14 +112,19 @@ impl GroupFiles {
         }
     }
 
-    /// Makes the directories (`mkdir(2)`); what was made before a failure is removed again.
+    /// Makes the directories (`mkdir(2)`), in place of empty ones of that name; what was made before a failure is removed again.
     ///
     /// # Errors
     /// `EACCES`, `EROFS`, `EEXIST`, or `EAGAIN` when there are too many groups.
     pub fn make(&self) -> Result<(), SysError> {
         let directories = self.directories();
         for (made, path) in directories.iter().enumerate() {
-            if let Err(error) = fs::create_dir(path) {
+            let made_it = fs::create_dir(path).or_else(|error| match error.kind() {
+                // What a killed run of the same name left. One with processes in it cannot be removed.
+                ErrorKind::AlreadyExists if fs::remove_dir(path).is_ok() => fs::create_dir(path),
+                _ => Err(error),
+            });
+            if let Err(error) = made_it {
                 for path in directories.iter().take(made) {
                     // The first error is what is told.
                     let _ = fs::remove_dir(path);
@@ -361,6 +366,16 @@ mod tests {
             fs::write(path.join(file), text).unwrap();
         }
         path
+    }
+
+    #[test]
+    fn an_empty_group_of_the_same_name_is_replaced_and_one_in_use_is_not() {
+        let path = scratch("left", &[]);
+        let group = GroupFiles::Unified(path.clone());
+        group.make().unwrap();
+        fs::write(path.join("in use"), "").unwrap();
+        assert_eq!(group.make().unwrap_err().errno, Errno::EXIST);
+        assert!(path.join("in use").exists());
     }
 
     #[test]
