@@ -7,6 +7,7 @@
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcc_host::{Directories, open_private};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -17,6 +18,8 @@ use crate::record::Record;
 
 /// Name of the socket in its directory.
 const NAME: &str = "control";
+/// An empty directory younger than this may belong to a run that begins just now.
+const STALE_AFTER: Duration = Duration::from_secs(60);
 
 /// A control socket that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -121,20 +124,28 @@ fn through(directory: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{NAME}", directory.as_raw_fd()))
 }
 
-/// Removes what runs left that could not clean up: sockets on which nobody listens. Others are left alone.
+/// Removes what runs left that could not clean up: sockets on which nobody listens, and directories whose run did not come to
+/// making one. Others are left alone.
 fn sweep(runtime: &Path) {
     let Ok(entries) = std::fs::read_dir(runtime) else {
         return;
     };
     for directory in entries.flatten().map(|entry| entry.path()) {
-        // An empty one may belong to a run that begins just now.
-        if directory.join(NAME).symlink_metadata().is_ok()
-            && matches!(connect(&directory), Ok(None))
-        {
+        let is_socket = directory.join(NAME).symlink_metadata().is_ok();
+        if is_socket && matches!(connect(&directory), Ok(None)) {
             let _ = std::fs::remove_file(directory.join(NAME));
+            let _ = std::fs::remove_dir(&directory);
+        } else if !is_socket && age(&directory).is_some_and(|age| age > STALE_AFTER) {
+            // One that holds anything stays.
             let _ = std::fs::remove_dir(&directory);
         }
     }
+}
+
+/// How long ago something was changed in a directory.
+fn age(directory: &Path) -> Option<Duration> {
+    let status = directory.symlink_metadata().ok()?;
+    status.modified().ok()?.elapsed().ok()
 }
 
 impl From<ControlError> for CliError {
