@@ -18,6 +18,8 @@ mod meta;
 mod place;
 mod remove;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod undo;
 
 use std::path::{Path, PathBuf};
@@ -132,6 +134,20 @@ pub enum CowError {
         path: PathBuf,
         /// Most that are kept.
         limit: usize,
+    },
+    /// What is to be written down has paths so long that reading them again would take too much memory.
+    #[error(
+        "the paths of all changes take more than {} MiB together, and one in {} is {levels} levels deep",
+        limit_bytes >> 20,
+        rcc_plan::escape(path)
+    )]
+    LongPaths {
+        /// The top of the deep tree.
+        path: PathBuf,
+        /// How deep it is.
+        levels: usize,
+        /// Most bytes.
+        limit_bytes: usize,
     },
     /// The user stopped it.
     #[error("interrupted")]

@@ -305,6 +305,9 @@ impl From<CowError> for CliError {
             CowError::SnapshotTooLarge { .. } => Some(
                 "raise snapshot_limit in [files], or run with --cow, which copies nothing beforehand",
             ),
+            CowError::LongPaths { .. } => Some(
+                "nothing was changed; rcc apply PATH carries a part over; of a run with --snapshot, remove that directory yourself and try again",
+            ),
             CowError::TooMany { .. } => Some("run with --cow, which copies nothing beforehand"),
             CowError::NoRoom { .. } => Some(
                 "make room, let XDG_STATE_HOME name a directory on another file system, or run with --cow",

@@ -15,8 +15,8 @@ use crate::context::Context;
 use crate::error::{CliError, Kind};
 use crate::record::{DESCRIPTION, Description, boot_id, holds_undecided};
 
-/// Largest description read, in bytes.
-const DESCRIPTION_LIMIT: usize = 4 << 20;
+/// Largest description read, in bytes: the words of a command are at most 6 MiB (execve(2)), and JSON may take six for one.
+const DESCRIPTION_LIMIT: usize = 40 << 20;
 
 /// Why no run was found.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::beneath::look_at;
 use super::changes::changes;
-use super::journal::{Entry, Progress, entries};
+use super::journal::{Entry, PathRoom, Progress, entries};
 use super::known::Known;
 use super::{CowError, Layer, Meta, Tree, on};
 use decide::Decided;
@@ -59,6 +59,17 @@ pub fn apply(
     choice: &Choice,
     guarded: Guarded<'_>,
 ) -> Result<Outcome, CowError> {
+    apply_within(PathRoom::new(), layer, record, choice, guarded)
+}
+
+/// As [`apply`], with so much room for the journal's paths.
+pub(super) fn apply_within(
+    room: PathRoom,
+    layer: &mut Layer,
+    record: &Path,
+    choice: &Choice,
+    guarded: Guarded<'_>,
+) -> Result<Outcome, CowError> {
     let mut outcome = Outcome::default();
     let (upper, lower) = (layer.upper()?, layer.lower()?);
     let mut known = Known::load(layer.path())?;
@@ -74,7 +85,7 @@ pub fn apply(
         return Ok(outcome);
     }
     outcome.held = decided.told();
-    let plan = steps::plan(&decided, choice, sides)?;
+    let plan = steps::plan(&decided, choice, sides, room)?;
     outcome.remarks = plan.remarks.clone();
     if !plan.steps.is_empty() {
         let entry = Entry::create(record)?;

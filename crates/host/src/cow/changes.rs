@@ -91,20 +91,6 @@ impl Changes {
         names.iter().rev().collect()
     }
 
-    /// The paths of all names, in their order.
-    pub(crate) fn paths(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = Vec::with_capacity(self.nodes.len());
-        for change in &self.nodes {
-            let parent = change.parent.and_then(|parent| paths.get(parent));
-            paths.push(
-                parent
-                    .map_or_else(PathBuf::new, Clone::clone)
-                    .join(&change.name),
-            );
-        }
-        paths
-    }
-
     /// Indices of what people are shown: everything that differs, of directories only those that hold nothing else.
     pub fn listed(&self) -> impl Iterator<Item = usize> + '_ {
         self.nodes

@@ -16,14 +16,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::Attributes;
-use super::{Base, CowError, Meta, on, remove_tree};
+use super::{Base, CowError, Meta, Tree, on, remove_tree};
 
 pub(crate) const UNDO: &str = "undo";
 pub(crate) const JOURNAL: &str = "journal.json";
 pub(crate) const CLOSED: &str = "closed.json";
 const UNDONE: &str = "undone";
-/// Largest journal that is read, in bytes.
-const LIMIT_BYTES: u64 = 1 << 30;
+/// Most bytes that the paths of one journal take together: it is read into memory whole. A million entries of an ordinary project
+/// take a tenth of that; directories in directories with names of 255 bytes, whose paths grow with the square of their depth,
+/// are 2,000 levels deep then.
+const PATHS_LIMIT_BYTES: usize = 512 << 20;
 
 /// What a step does to its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +86,44 @@ impl Step {
                 .before
                 .is_some_and(|before| now.is_same_object(&before))
             && sides.iter().flatten().any(|side| bits(side) == bits(now))
+    }
+}
+
+/// How much room is left for the paths of a journal. It is asked before anything is written: what was written is read back
+/// without a limit.
+#[derive(Debug, Clone)]
+pub(crate) struct PathRoom {
+    left_bytes: usize,
+    limit_bytes: usize,
+}
+
+impl PathRoom {
+    /// Room for a whole journal.
+    pub(crate) fn new() -> Self {
+        Self::of(PATHS_LIMIT_BYTES)
+    }
+
+    /// Room for so many bytes.
+    pub(crate) fn of(limit_bytes: usize) -> Self {
+        Self {
+            left_bytes: limit_bytes,
+            limit_bytes,
+        }
+    }
+
+    /// Takes the room of one path, or refuses it.
+    pub(crate) fn take(&mut self, path: &Path, project: &Tree) -> Result<(), CowError> {
+        match self.left_bytes.checked_sub(path.as_os_str().len()) {
+            Some(left_bytes) => self.left_bytes = left_bytes,
+            None => {
+                return Err(CowError::LongPaths {
+                    path: project.shown(&path.iter().take(1).collect::<PathBuf>()),
+                    levels: path.iter().count(),
+                    limit_bytes: self.limit_bytes,
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -257,11 +297,8 @@ impl Entry {
         let file = rustix::fs::openat(&self.directory, name, flags, Mode::empty())
             .map_err(on("open", &path))?;
         let mut text = Vec::new();
-        std::io::Read::read_to_end(
-            &mut std::io::Read::take(File::from(file), LIMIT_BYTES),
-            &mut text,
-        )
-        .map_err(|source| CowError::Call {
+        let read = std::io::Read::read_to_end(&mut File::from(file), &mut text);
+        read.map_err(|source| CowError::Call {
             action: "read",
             path: path.clone(),
             source,

@@ -26,6 +26,8 @@ use super::attributes::Attributes;
 use super::meta::Time;
 use super::{Base, CowError, EntryType, Meta, on, remove_tree};
 
+#[cfg(test)]
+pub(super) use close::close_within;
 pub use close::{Closed, close};
 pub use show::{DirectChange, DirectChanges, direct_changes};
 pub use take::{Request, Taken, take};

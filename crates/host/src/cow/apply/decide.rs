@@ -48,7 +48,8 @@ impl Hold {
 #[derive(Debug)]
 pub(super) struct Decided<'a> {
     nodes: &'a [Change],
-    paths: Vec<PathBuf>,
+    /// Paths are made where they are asked for: of a deep tree all together are the square of its depth.
+    found: &'a Changes,
     wanted: Vec<bool>,
     held: Vec<Option<Hold>>,
     /// What the user changed, held back or not.
@@ -66,13 +67,12 @@ impl<'a> Decided<'a> {
         known: &Known,
     ) -> Self {
         let nodes = found.nodes();
-        let paths = found.paths();
         let mut decided = Self {
-            wanted: wanted(nodes, &paths, choice),
+            wanted: wanted(found, choice),
             nodes,
+            found,
             held: vec![None; nodes.len()],
             conflicts: vec![false; nodes.len()],
-            paths,
         };
         let is_guarded = |path: &Path| guarded(path) || is_of_repository(path, sides);
         for index in 0..nodes.len() {
@@ -99,7 +99,7 @@ impl<'a> Decided<'a> {
         is_guarded: &dyn Fn(&Path) -> bool,
         known: &Known,
     ) {
-        let (node, path) = (&self.nodes[index], &self.paths[index]);
+        let (node, path) = (&self.nodes[index], &self.found.path(index));
         // By its own name, or as part of a guarded directory that was named.
         let named = || {
             let is =
@@ -195,7 +195,7 @@ impl<'a> Decided<'a> {
     pub(super) fn conflicts(&self) -> impl Iterator<Item = PathBuf> + '_ {
         (0..self.nodes.len())
             .filter(|index| self.conflicts[*index] && self.held[*index].is_none())
-            .map(|index| self.paths[index].clone())
+            .map(|index| self.found.path(index))
     }
 
     /// Whether the user changed it meanwhile.
@@ -223,7 +223,7 @@ impl<'a> Decided<'a> {
                 let parent = self.nodes[*index].parent();
                 parent.is_none_or(|parent| self.held[parent].is_none())
             })
-            .filter_map(|index| Some((self.paths[index].clone(), self.held[index]?.reason())))
+            .filter_map(|index| Some((self.found.path(index), self.held[index]?.reason())))
             .collect()
     }
 
@@ -242,11 +242,11 @@ impl<'a> Decided<'a> {
     }
 
     /// What is applied.
-    pub(super) fn agreed(&self) -> impl Iterator<Item = (&'a Change, &Path)> {
+    pub(super) fn agreed(&self) -> impl Iterator<Item = (&'a Change, PathBuf)> {
         let indices = (0..self.nodes.len()).filter(|index| self.concerns(*index));
         indices
             .filter(|index| self.held[*index].is_none())
-            .map(|index| (&self.nodes[index], self.paths[index].as_path()))
+            .map(|index| (&self.nodes[index], self.found.path(index)))
     }
 }
 
@@ -256,12 +256,12 @@ fn is_below(path: &Path, tops: &[PathBuf]) -> bool {
 }
 
 /// Which changes are meant. A new directory comes along with what is chosen in it.
-fn wanted(nodes: &[Change], paths: &[PathBuf], choice: &Choice) -> Vec<bool> {
-    let mut wanted: Vec<bool> = paths
-        .iter()
-        .map(|path| match &choice.picks {
-            Some(picks) => picks.contains_key(path),
-            None => choice.paths.is_empty() || is_below(path, &choice.paths),
+fn wanted(found: &Changes, choice: &Choice) -> Vec<bool> {
+    let nodes = found.nodes();
+    let mut wanted: Vec<bool> = (0..nodes.len())
+        .map(|index| match &choice.picks {
+            Some(picks) => picks.contains_key(&found.path(index)),
+            None => choice.paths.is_empty() || is_below(&found.path(index), &choice.paths),
         })
         .collect();
     if choice.picks.is_some() {

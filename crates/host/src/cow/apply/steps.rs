@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::super::attributes::Attributes;
 use super::super::beneath::open_file;
 use super::super::changes::{Differences, Status};
-use super::super::journal::{Action, Entry, Journal, Step, Touched, made};
+use super::super::journal::{Action, Entry, Journal, PathRoom, Step, Touched, made};
 use super::super::{EntryType, place};
 use super::decide::Decided;
 use super::{Choice, CowError, Layer, Meta, Part, Sides, Tree, on, split};
@@ -54,12 +54,15 @@ pub(super) fn plan(
     decided: &Decided<'_>,
     choice: &Choice,
     sides: Sides<'_>,
+    mut room: PathRoom,
 ) -> Result<Plan, CowError> {
     let lower = sides.lower;
     let mut plan = Plan::default();
     let mut touched: BTreeSet<PathBuf> = BTreeSet::new();
     let (mut removals, mut made, mut last) = (Vec::new(), Vec::new(), Vec::new());
     for (node, path) in decided.agreed() {
+        let path = path.as_path();
+        room.take(path, lower)?;
         let step = |action| step(path, action, node.lower, node.upper, lower);
         if node.upper.is_some_and(|meta| meta.sets_ids()) {
             let without = "without its set-user-id or set-group-id bit";

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::compare::{Closed as Directories, compare};
 use super::{DIRECTORY, Held, NAME, Snapshot, held};
 use crate::cow::beneath::open_file;
-use crate::cow::journal::{CLOSED, Ended, JOURNAL, Journal, UNDO, write_durably};
+use crate::cow::journal::{CLOSED, Ended, JOURNAL, Journal, PathRoom, UNDO, write_durably};
 use crate::cow::{CowError, on, place, remove_tree};
 
 const CLOSING: &str = "closing";
@@ -29,6 +29,14 @@ pub struct Closed {
 /// # Errors
 /// Something cannot be read or written; the snapshot stays then, and the same call may be made again.
 pub fn close(record: &Path) -> Result<Option<Closed>, CowError> {
+    close_within(PathRoom::new(), record)
+}
+
+/// As [`close`], with so much room for the journal's paths.
+pub(in crate::cow) fn close_within(
+    room: PathRoom,
+    record: &Path,
+) -> Result<Option<Closed>, CowError> {
     let directory =
         rustix::fs::openat(CWD, record, DIRECTORY, Mode::empty()).map_err(on("open", record))?;
     if matches!(held(record)?, Some(Held::Changes | Held::Undone)) {
@@ -39,7 +47,7 @@ pub fn close(record: &Path) -> Result<Option<Closed>, CowError> {
     let Some(snapshot) = Snapshot::open(record)? else {
         return Ok(None);
     };
-    let compared = compare(&snapshot, Directories::Open)?;
+    let compared = compare(&snapshot, Directories::Open, room)?;
     let closed = Closed {
         changed: compared.differences.len(),
         closed: compared.closed,

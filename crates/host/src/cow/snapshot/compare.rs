@@ -14,7 +14,7 @@ use crate::cow::attributes::Attributes;
 use crate::cow::beneath::{look_at, open_file, open_up};
 use crate::cow::changes::names;
 use crate::cow::compare::same_content;
-use crate::cow::journal::{Action, Step, Touched};
+use crate::cow::journal::{Action, PathRoom, Step, Touched};
 use crate::cow::meta::Time;
 use crate::cow::{CowError, EntryType, Meta, Tree, on};
 
@@ -33,6 +33,8 @@ pub(super) struct Difference {
     pub(super) after: Option<Meta>,
     /// Which file of the snapshot has the old content.
     pub(super) data: Option<usize>,
+    /// What the snapshot has there.
+    kept: Option<usize>,
 }
 
 /// Everything that differs.
@@ -55,7 +57,11 @@ pub(super) enum Closed {
 }
 
 /// Compares.
-pub(super) fn compare(snapshot: &Snapshot, closed: Closed) -> Result<Compared, CowError> {
+pub(super) fn compare(
+    snapshot: &Snapshot,
+    closed: Closed,
+    room: PathRoom,
+) -> Result<Compared, CowError> {
     let entries = &snapshot.index.entries;
     let tree = snapshot.index.base.lower()?;
     let mut children = vec![0..0; entries.len()];
@@ -75,7 +81,6 @@ pub(super) fn compare(snapshot: &Snapshot, closed: Closed) -> Result<Compared, C
     let mut work = Work {
         entries,
         children,
-        names_of,
         omitted: snapshot
             .index
             .omitted
@@ -86,6 +91,7 @@ pub(super) fn compare(snapshot: &Snapshot, closed: Closed) -> Result<Compared, C
         data: snapshot.data()?,
         tree: &tree,
         closed,
+        room,
         removals: Vec::new(),
         made: Vec::new(),
         last: Vec::new(),
@@ -102,7 +108,47 @@ pub(super) fn compare(snapshot: &Snapshot, closed: Closed) -> Result<Compared, C
     compared.differences = work.removals.into_iter().rev().collect();
     compared.differences.extend(work.made);
     compared.differences.extend(work.last.into_iter().rev());
+    name_others(&mut compared.differences, entries, &names_of);
     Ok(compared)
+}
+
+/// How many other names of a file are written down beside each: those that did not change, and those that an undo restores
+/// first. All of all would be the square of their number.
+const OTHERS: usize = 8;
+
+/// Says of names of files that have several what the others are, one of which an undo finds again.
+fn name_others(
+    differences: &mut [Difference],
+    entries: &[Kept],
+    names_of: &HashMap<(u64, u64), Vec<usize>>,
+) {
+    let key = |difference: &Difference| {
+        let meta = &entries.get(difference.kept?)?.meta;
+        Some((meta.device, meta.inode)).filter(|key| names_of.contains_key(key))
+    };
+    let mut changed: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
+    for difference in differences.iter() {
+        if let (Some(key), Some(kept)) = (key(difference), difference.kept) {
+            changed.entry(key).or_default().push(kept);
+        }
+    }
+    let mut others: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
+    for (key, changed) in changed {
+        // An undo begins with the last step.
+        let first = changed.iter().rev().take(OTHERS).copied();
+        let known: BTreeSet<usize> = changed.iter().copied().collect();
+        let same = names_of.get(&key).into_iter().flatten().copied();
+        let same = same.filter(|name| !known.contains(name)).take(OTHERS);
+        others.insert(key, same.chain(first).collect());
+    }
+    for difference in differences {
+        let names = key(difference).and_then(|key| others.get(&key));
+        let names = names.into_iter().flatten().copied();
+        difference.step.names = names
+            .filter(|name| Some(*name) != difference.kept)
+            .map(|name| path_of(entries, name).into())
+            .collect();
+    }
 }
 
 fn before(time: Time) -> Time {
@@ -123,13 +169,12 @@ enum Visit {
 struct Work<'a> {
     entries: &'a [Kept],
     children: Vec<std::ops::Range<usize>>,
-    /// All names of files with several.
-    names_of: HashMap<(u64, u64), Vec<usize>>,
     omitted: BTreeSet<&'a Path>,
     racy: Time,
     data: OwnedFd,
     tree: &'a Tree,
     closed: Closed,
+    room: PathRoom,
     removals: Vec<Difference>,
     made: Vec<Difference>,
     last: Vec<Difference>,
@@ -203,7 +248,7 @@ impl<'a> Work<'a> {
             } else {
                 Action::Dress
             };
-            let difference = self.difference(Some(index), &path, action, Some(now));
+            let difference = self.difference(Some(index), &path, action, Some(now))?;
             self.last.push(difference);
         }
         let known = self.removals.len() + self.made.len();
@@ -215,7 +260,7 @@ impl<'a> Work<'a> {
                     .get(child)
                     .map(|kept| kept.name.as_os_str().cmp(name.as_os_str()));
                 match order {
-                    Some(std::cmp::Ordering::Less) => self.removed(child),
+                    Some(std::cmp::Ordering::Less) => self.removed(child)?,
                     Some(std::cmp::Ordering::Equal) => same = Some(child),
                     _ => break,
                 }
@@ -226,11 +271,11 @@ impl<'a> Work<'a> {
             }
             match same {
                 Some(child) => self.pair(child, &listing, &name, meta)?,
-                None => self.added(path.join(&name), meta),
+                None => self.added(path.join(&name), meta)?,
             }
         }
         for child in old {
-            self.removed(child);
+            self.removed(child)?;
         }
         // Undoing what is in it changes its times, too.
         if now.modified != kept.meta.modified || known != self.removals.len() + self.made.len() {
@@ -250,24 +295,22 @@ impl<'a> Work<'a> {
             return Ok(());
         };
         for (name, meta) in self.names(path, &listing)? {
-            self.added(path.join(name), meta);
+            self.added(path.join(name), meta)?;
         }
         Ok(())
     }
 
     /// Describes one path; `index` is what the snapshot has there.
     fn difference(
-        &self,
+        &mut self,
         index: Option<usize>,
         path: &Path,
         action: Action,
         after: Option<Meta>,
-    ) -> Difference {
+    ) -> Result<Difference, CowError> {
+        self.room.take(path, self.tree)?;
         let kept = index.and_then(|index| self.entries.get(index));
-        let key = kept.map(|kept| (kept.meta.device, kept.meta.inode));
-        let names = key.and_then(|key| self.names_of.get(&key));
-        let others = names.into_iter().flatten().copied();
-        Difference {
+        Ok(Difference {
             step: Step {
                 path: path.into(),
                 action,
@@ -276,26 +319,25 @@ impl<'a> Work<'a> {
                 attributes: kept.map(|kept| kept.attributes.clone()).unwrap_or_default(),
                 new: after,
                 made: None,
-                names: others
-                    .filter(|other| Some(*other) != index)
-                    .map(|other| path_of(self.entries, other).into())
-                    .collect(),
+                names: Vec::new(),
             },
             after,
             data: kept.and_then(|kept| kept.data),
-        }
+            kept: index,
+        })
     }
 
-    fn added(&mut self, path: PathBuf, meta: Meta) {
-        let difference = self.difference(None, &path, making(&meta), Some(meta));
+    fn added(&mut self, path: PathBuf, meta: Meta) -> Result<(), CowError> {
+        let difference = self.difference(None, &path, making(&meta), Some(meta))?;
         self.made.push(difference);
         if meta.is_directory() {
             self.stack.push(Visit::New(path));
         }
+        Ok(())
     }
 
     /// Something that is gone, with everything in it.
-    fn removed(&mut self, index: usize) {
+    fn removed(&mut self, index: usize) -> Result<(), CowError> {
         let mut stack = vec![index];
         while let Some(index) = stack.pop() {
             let path = path_of(self.entries, index);
@@ -311,10 +353,11 @@ impl<'a> Work<'a> {
             } else {
                 Action::Remove
             };
-            let difference = self.difference(Some(index), &path, action, None);
+            let difference = self.difference(Some(index), &path, action, None)?;
             self.removals.push(difference);
             stack.extend(self.children.get(index).cloned().unwrap_or(0..0));
         }
+        Ok(())
     }
 
     /// A name that is in both.
@@ -346,11 +389,11 @@ impl<'a> Work<'a> {
         }
         if was.is_directory() {
             for child in self.children.get(index).cloned().unwrap_or(0..0) {
-                self.removed(child);
+                self.removed(child)?;
             }
         }
         let path = path();
-        let difference = self.difference(Some(index), &path, making(&now), Some(now));
+        let difference = self.difference(Some(index), &path, making(&now), Some(now))?;
         self.made.push(difference);
         if now.is_directory() {
             self.stack.push(Visit::New(path));

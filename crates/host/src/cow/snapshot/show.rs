@@ -9,7 +9,7 @@ use super::{DATA, Snapshot};
 use crate::cow::apply::lower_now;
 use crate::cow::changes::{Change, Differences, Status};
 use crate::cow::content::{Content, content, text};
-use crate::cow::journal::{Action, Step, entries};
+use crate::cow::journal::{Action, PathRoom, Step, entries};
 use crate::cow::{Base, CowError, EntryType, Meta, Tree, on};
 
 /// One path that a direct run changed.
@@ -54,7 +54,7 @@ pub fn direct_changes(record: &Path) -> Result<Option<DirectChanges>, CowError> 
         let Some(snapshot) = Snapshot::open(record)? else {
             return Ok(None);
         };
-        let compared = compare(&snapshot, Closed::Leave)?;
+        let compared = compare(&snapshot, Closed::Leave, PathRoom::new())?;
         let differences: Vec<_> = compared
             .differences
             .into_iter()
