@@ -11,7 +11,7 @@ export RCC_TEST_SKIP_LOG=$exchange/logs/skips
 # Every program of every package on the disk must be found.
 RCC_TEST_REQUIRE=not-root,userns,limits$(awk 'FNR == NR { here[$1]; next } $2 in here && $3 != "-" { printf ",%s", $3 }' \
 	"$exchange/packages" ci/packages.txt)
-RCC_TESTKIT_BIN_DIR=$PWD/target/debug
+RCC_TESTKIT_BIN_DIR=${RCC_TESTKIT_BIN_DIR:-$PWD/target/debug}
 # Nothing here has KVM.
 RCC_TEST_PATIENCE=20
 export RCC_TEST_PATIENCE RCC_TEST_REQUIRE RCC_TESTKIT_BIN_DIR

@@ -4,6 +4,8 @@ use rcc_plan::SafeBytes;
 use rcc_sys::SysError;
 use rcc_sys::netlink::NetlinkError;
 
+use crate::disk_room::Shortage;
+
 /// A failed step of the native engine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -67,6 +69,12 @@ pub enum NativeError {
     Protocol {
         /// Which process.
         who: &'static str,
+    },
+    /// A file system has less room than the run was to leave.
+    #[error("the limit disk_free = {} MiB cannot be kept: {} MiB are left on the disk of {}", shortage.floor >> 20, shortage.free >> 20, shortage.path)]
+    DiskShort {
+        /// Which one.
+        shortage: Shortage,
     },
     /// A mount or file of the tree could not be made.
     #[error("cannot {action} {path}")]
@@ -157,6 +165,7 @@ impl NativeError {
             Self::SetUp { hint, .. } => hint.clone(),
             Self::Scope { .. } => Some("rcc doctor says what limits need here; without a limit of memory, processor or disk no scope is asked for".to_owned()),
             Self::ScopeWithout { .. } => Some("sudo systemctl edit user@.service, write [Service] and Delegate=cpu cpuset io memory pids, then log in again".to_owned()),
+            Self::DiskShort { .. } => Some("make room there, or name a smaller limit: --disk-free SIZE".to_owned()),
             Self::UserNamespace { source } => Some(match source.errno {
                 Errno::NOSPC | Errno::USERS => "raise user.max_user_namespaces with sysctl(8), or end other sandboxes".to_owned(),
                 Errno::NOSYS => "the native engine needs clone3(2); inside a container, its seccomp profile must allow it".to_owned(),

@@ -1,5 +1,5 @@
-//! One thread of the supervisor that watches a run's limits: ends it when its time is over, tells when memory becomes short
-//! and what the kernel killed. It exists only for runs that have such a limit.
+//! One thread of the supervisor that watches a run's limits: ends it when its time is over or a disk is nearly full, tells when
+//! memory becomes short and what the kernel killed. It exists only for runs that have such a limit.
 //!
 //! Should: look seldom, and at once when the kernel says that something happened.
 //! Mustn't: print (the caller does); believe names of processes, which the agent chose.
@@ -18,6 +18,7 @@ use rcc_sys::process::pid_of;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{Pid, Signal};
 
+use crate::disk_room::{DiskRoom, Shortage};
 use crate::error::{NativeError, on_step, on_step_call};
 use crate::group::{Group, GroupRecord};
 use crate::proc_usage::{self, Detail};
@@ -62,7 +63,7 @@ pub enum LimitEvent {
 }
 
 /// Why rcc ended a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// Its time was over.
     Timeout {
@@ -73,6 +74,11 @@ pub enum Ended {
     Idle {
         /// The limit in milliseconds.
         limit_ms: u64,
+    },
+    /// A disk that it can fill is nearly full.
+    DiskShort {
+        /// Which one.
+        shortage: Shortage,
     },
 }
 
@@ -103,12 +109,13 @@ impl LimitWatch {
         running: &mut Running,
         limits: &LimitsPlan,
         group: Option<&Group>,
+        room: DiskRoom,
         tell: impl FnMut(LimitEvent) + Send + 'static,
     ) -> Result<Option<Self>, NativeError> {
         let memory = group.filter(|group| group.settings().memory.is_some());
         let scope = group.is_some_and(Group::is_scope);
         let times = limits.timeout_ms.is_some() || limits.idle_timeout_ms.is_some();
-        if !times && memory.is_none() && !scope {
+        if !times && memory.is_none() && !scope && room.is_empty() {
             return Ok(None);
         }
         let step = "watch the limits of the run";
@@ -140,6 +147,8 @@ impl LimitWatch {
             told_short: false,
             soon: 0,
             activity: Activity::default(),
+            room,
+            look_at_room: Instant::now(),
         };
         let thread = std::thread::Builder::new()
             .name("limits".to_owned())
@@ -233,6 +242,9 @@ struct Watcher<Tell> {
     told_short: bool,
     soon: u32,
     activity: Activity,
+    room: DiskRoom,
+    /// When the disks are to be looked at.
+    look_at_room: Instant,
 }
 
 impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
@@ -274,6 +286,7 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
                 return self.report;
             }
             self.soon = self.soon.saturating_sub(1);
+            self.look_at_room();
             self.look_at_times();
         }
     }
@@ -291,6 +304,9 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
         let elapsed = self.started.elapsed();
         if let (Some(limit), None) = (self.limits.timeout_ms, self.kill_at) {
             next = next.min(Duration::from_millis(limit).saturating_sub(elapsed));
+        }
+        if !self.room.is_empty() {
+            next = next.min(self.look_at_room.saturating_duration_since(Instant::now()));
         }
         if let Some(at) = self.kill_at {
             next = next.min(at.saturating_duration_since(Instant::now()));
@@ -361,6 +377,25 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
         });
     }
 
+    fn look_at_room(&mut self) {
+        if self.room.is_empty() || Instant::now() < self.look_at_room {
+            return;
+        }
+        let (shortage, next) = self.room.look();
+        self.look_at_room = Instant::now() + next;
+        let Some(shortage) = shortage else {
+            return;
+        };
+        let is_grave = shortage.is_grave();
+        if self.kill_at.is_none() {
+            self.end(Ended::DiskShort { shortage });
+        }
+        // What is left would be gone before it has ended by itself.
+        if is_grave {
+            self.kill_at = self.kill_at.map(|at| at.min(Instant::now()));
+        }
+    }
+
     fn look_at_times(&mut self) {
         if let Some(at) = self.kill_at {
             if Instant::now() >= at {
@@ -408,7 +443,7 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
     }
 
     fn end(&mut self, why: Ended) {
-        self.report.ended = Some(why);
+        self.report.ended = Some(why.clone());
         (self.tell)(LimitEvent::Ending(why));
         let _ = rustix::process::pidfd_send_signal(&self.init, Signal::TERM);
         self.kill_at = Some(Instant::now() + GRACE);

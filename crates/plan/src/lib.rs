@@ -24,8 +24,8 @@ pub use facts::{
 };
 pub use guarded::{Guarded, Protection};
 pub use limits::{
-    Controller, GroupFacts, GroupObstacle, GroupPlace, GroupPlan, GroupSettings, LimitsPlan,
-    Manager, ScopeFacts, UnifiedFacts,
+    Controller, DiskFree, GroupFacts, GroupObstacle, GroupPlace, GroupPlan, GroupSettings,
+    LimitsPlan, Manager, ScopeFacts, UnifiedFacts,
 };
 pub use oci::{PROFILE_LIMIT_BYTES, ProfileError};
 pub use plan::{

@@ -47,7 +47,9 @@ impl Controller {
             LimitKey::Cpus | LimitKey::CpuWeight => Some(Self::Cpu),
             LimitKey::Pids => Some(Self::Pids),
             LimitKey::IoRead | LimitKey::IoWrite | LimitKey::IoWeight => Some(Self::Io),
-            LimitKey::TmpSize | LimitKey::Timeout | LimitKey::IdleTimeout => None,
+            LimitKey::TmpSize | LimitKey::DiskFree | LimitKey::Timeout | LimitKey::IdleTimeout => {
+                None
+            }
         }
     }
 }
@@ -179,7 +181,7 @@ impl GroupSettings {
             LimitKey::IoRead => self.io_read = value,
             LimitKey::IoWrite => self.io_write = value,
             LimitKey::IoWeight => self.io_weight = value,
-            LimitKey::TmpSize | LimitKey::Timeout | LimitKey::IdleTimeout => {}
+            LimitKey::TmpSize | LimitKey::DiskFree | LimitKey::Timeout | LimitKey::IdleTimeout => {}
         }
     }
 }
@@ -193,6 +195,15 @@ pub struct GroupPlan {
     pub settings: GroupSettings,
 }
 
+/// Room on file systems that a run leaves to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskFree {
+    /// Bytes.
+    pub bytes: u64,
+    /// Whether nobody named it: then less of small file systems does, and one that has less already is no reason to refuse.
+    pub is_default: bool,
+}
+
 /// Everything that limits a run, besides the size of its `/tmp`, which is a mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -203,6 +214,9 @@ pub struct LimitsPlan {
     /// Processes and threads of the sandbox's user namespace (`RLIMIT_NPROC`), where no group counts them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
+    /// Room that is left on the file systems that the agent can fill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_free: Option<DiskFree>,
     /// Milliseconds after which the run is ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -225,6 +239,10 @@ pub(crate) fn limits(
     facts: &GroupFacts,
 ) -> Result<(LimitsPlan, Vec<String>), PlanError> {
     let mut plan = LimitsPlan {
+        disk_free: wanted.value(LimitKey::DiskFree).map(|bytes| DiskFree {
+            bytes,
+            is_default: wanted.stated(LimitKey::DiskFree).is_none(),
+        }),
         timeout_ms: wanted.value(LimitKey::Timeout),
         idle_timeout_ms: wanted.value(LimitKey::IdleTimeout),
         ..LimitsPlan::default()
@@ -523,17 +541,30 @@ mod tests {
             ..nobody()
         };
         let (plan, warnings) = limits(&Limits::default(), &without).unwrap();
-        assert!(plan.is_empty());
+        assert_eq!((plan.group, plan.processes), (None, None));
         assert!(
             warnings.len() == 1 && warnings[0].contains("loginctl enable-linger"),
             "{warnings:?}"
         );
         // Who wants none is not warned.
         let none = said(&[(LimitKey::Pids, "none")]);
+        let (plan, warnings) = limits(&none, &without).unwrap();
+        assert_eq!((plan.group, plan.processes), (None, None));
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+
+    #[test]
+    fn disks_keep_some_room_whoever_named_it() {
+        let of = |wanted: &Limits| limits(wanted, &nobody()).unwrap().0.disk_free;
+        let bytes = rcc_spec::DEFAULT_DISK_FREE;
+        let is_default = true;
+        assert_eq!(of(&Limits::default()), Some(DiskFree { bytes, is_default }));
+        let (bytes, is_default) = (5 << 30, false);
         assert_eq!(
-            limits(&none, &without).unwrap(),
-            (LimitsPlan::default(), Vec::new())
+            of(&said(&[(LimitKey::DiskFree, "5GiB")])),
+            Some(DiskFree { bytes, is_default })
         );
+        assert_eq!(of(&said(&[(LimitKey::DiskFree, "none")])), None);
     }
 
     #[test]

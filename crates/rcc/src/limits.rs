@@ -5,7 +5,7 @@
 use std::io::IsTerminal as _;
 use std::time::Instant;
 
-use rcc_native::{Ended, GROUP_PREFIX, Group, GroupRecord, LimitEvent, LimitReport};
+use rcc_native::{Ended, GROUP_PREFIX, Group, GroupRecord, LimitEvent, LimitReport, Shortage};
 use rcc_plan::{GroupSettings, Manager};
 use rcc_spec::LimitKey;
 use rcc_sys::process::ChildrenUsage;
@@ -94,7 +94,23 @@ fn line(event: &LimitEvent) -> String {
             "nothing happened in the run for {}; it is ended",
             LimitKey::IdleTimeout.show(*limit_ms)
         ),
+        LimitEvent::Ending(Ended::DiskShort { shortage }) => format!(
+            "only {} are left on the disk of {}, less than the limit disk_free of {}; the run is ended",
+            rough(shortage.free),
+            shortage.path,
+            rough(shortage.floor)
+        ),
     }
+}
+
+/// What the user reads when there is less room than usual before the run.
+pub(crate) fn short_at_start(shortage: &Shortage) -> String {
+    format!(
+        "only {} are left on the disk of {}; the run is ended when {} are left (disk_free)",
+        rough(shortage.free),
+        shortage.path,
+        rough(shortage.floor)
+    )
 }
 
 /// Sums up what limits did; a run that reached none ends silently.
@@ -246,6 +262,16 @@ mod tests {
                     limit,
                 },
                 "the run reached its memory limit of 1GiB: 2 processes were killed",
+            ),
+            (
+                LimitEvent::Ending(Ended::DiskShort {
+                    shortage: Shortage {
+                        path: "/home/u/project".into(),
+                        free: 1023 << 20,
+                        floor: limit,
+                    },
+                }),
+                "only 1023MiB are left on the disk of /home/u/project, less than the limit disk_free of 1GiB; the run is ended",
             ),
             (
                 LimitEvent::Ending(Ended::Timeout {

@@ -13,7 +13,7 @@ use rcc_gateway::{
     LiveConfig, Published, RefusalCount, Summary, SyntheticRanges, UdpSockets, Upstream,
     UpstreamProxy,
 };
-use rcc_native::{Desk, Group, Guard, LimitWatch, Listeners, NativeError, Outcome};
+use rcc_native::{Desk, DiskRoom, Group, Guard, LimitWatch, Listeners, NativeError, Outcome};
 use rcc_plan::Plan;
 use rcc_spec::{FilesMode, NetworkMode, NetworkPolicy, Protocol, RuleSet};
 use rustix::io::Errno;
@@ -47,6 +47,10 @@ pub(crate) fn execute(
 ) -> Result<u8, CliError> {
     // Before anything is built: a port that is in use is the commonest reason not to start.
     let ports = publish::open(&session.plan.publish)?;
+    let (room, short) = DiskRoom::open(&session.plan)?;
+    for shortage in &short {
+        output::warn(&rcc_plan::escape(limits::short_at_start(shortage)));
+    }
     let mut prepared = rcc_native::prepare(begun.early, &session.plan)?;
     // Outlives everything that runs in it.
     let group = prepared.take_group();
@@ -66,7 +70,7 @@ pub(crate) fn execute(
     let started = limits::Start::now();
     let mut guard = Guard::new(&running, plan, before)?;
     let tell = |event| limits::tell(&event);
-    let limit_watch = LimitWatch::start(&mut running, &plan.limits, group.as_ref(), tell)?;
+    let limit_watch = LimitWatch::start(&mut running, &plan.limits, group.as_ref(), room, tell)?;
     let (_place, mut desk) = open_desk(record.as_deref(), plan, group.as_ref());
     if let Some(detached) = begun.detached {
         let (Some(desk), Some(record)) = (desk.as_mut(), record.as_deref()) else {

@@ -438,7 +438,7 @@ fn group_facts(policy: &Policy, project: &Path) -> GroupFacts {
     let is_times = |key: LimitKey| {
         matches!(
             key,
-            LimitKey::TmpSize | LimitKey::Timeout | LimitKey::IdleTimeout
+            LimitKey::TmpSize | LimitKey::DiskFree | LimitKey::Timeout | LimitKey::IdleTimeout
         )
     };
     let asks = |key: LimitKey| !is_times(key) && (key != LimitKey::Pids || !process_limit_binds);

@@ -49,7 +49,7 @@ pub use error::{PolicyError, Position, Problem};
 pub use git_config::{GIT_CONFIG_LIMIT_BYTES, GitConfigError, GitSetting, parse_git_config};
 pub use glob::Pattern;
 pub use host::{HostError, HostName, LABEL_MAX_BYTES, NAME_MAX_BYTES};
-pub use limits::{DEFAULT_PIDS, Limit, LimitError, LimitKey, Limits, Quantity};
+pub use limits::{DEFAULT_DISK_FREE, DEFAULT_PIDS, Limit, LimitError, LimitKey, Limits, Quantity};
 pub use merge::{Layers, merge};
 pub use network::{HOST_NAME, NetworkMode, NetworkPolicy};
 pub use origin::{Origin, SourceKind, SourceName, Sourced};

@@ -80,6 +80,7 @@ limit_keys! {
     IoWrite "io_write" "--io-write" Rate 65_536, "Bytes in a second written to the project's disk.";
     IoWeight "io_weight" "--io-weight" Weight 1, "Share of the disk when others want it, too.";
     TmpSize "tmp_size" "--tmp-size" Size 1, "Size of the private `/tmp`.";
+    DiskFree "disk_free" "--disk-free" Size 1_048_576, "Room that the run leaves on every disk that it can fill.";
     Timeout "timeout" "--timeout" Time 1000, "Time from the start after which the run is ended.";
     IdleTimeout "idle_timeout" "--idle-timeout" Time 1000, "Time without any activity after which the run is ended.";
 }
@@ -232,12 +233,21 @@ impl LimitKey {
         match self {
             Self::Pids => Some(DEFAULT_PIDS),
             Self::TmpSize => Some(crate::policy::DEFAULT_TMP_SIZE.bytes()),
+            Self::DiskFree => Some(DEFAULT_DISK_FREE),
             _ => None,
         }
     }
 
     /// How much a limit, said or not, lets the run have; a larger one is wider.
     const fn width(self, limit: Option<Limit>) -> u64 {
+        // What is left to others: less of it is more for the run.
+        if let Self::DiskFree = self {
+            return match limit {
+                Some(Limit::At(value)) => u64::MAX - value,
+                Some(Limit::None) => u64::MAX,
+                None => u64::MAX - DEFAULT_DISK_FREE,
+            };
+        }
         match limit {
             Some(Limit::At(value)) => value,
             // Protection and preference are taken from others: none is the narrowest.
@@ -287,6 +297,10 @@ impl LimitKey {
             Self::IoRead => format!("read {upto} from the disk"),
             Self::IoWrite => format!("write {upto} to the disk"),
             Self::TmpSize => format!("fill {upto} in its /tmp"),
+            Self::DiskFree => match amount {
+                Some(amount) => format!("fill disks until {amount} are left"),
+                None => "fill disks".to_owned(),
+            },
             Self::Timeout => match amount {
                 Some(amount) => format!("run for {amount}"),
                 None => "run without end".to_owned(),
@@ -302,6 +316,9 @@ impl LimitKey {
 /// Processes and threads of a run when nobody says otherwise: four times what a large build with a browser in its tests was
 /// seen to use, and an eighth of the 32768 process ids that a small machine has.
 pub const DEFAULT_PIDS: u64 = 4096;
+
+/// Bytes that a run leaves on a disk when nobody says otherwise: with less, desktops and package managers begin to fail.
+pub const DEFAULT_DISK_FREE: u64 = 1 << 30;
 
 /// Reads digits only: no sign, no exponent.
 fn whole(text: &str) -> Option<u64> {

@@ -82,6 +82,7 @@ const LIMITS: &[&str] = &[
     "io_write",
     "io_weight",
     "tmp_size",
+    "disk_free",
     "timeout",
     "idle_timeout",
 ];

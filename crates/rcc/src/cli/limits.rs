@@ -44,6 +44,9 @@ pub(crate) struct LimitFlags {
     /// Size of the private /tmp (default: 2GiB)
     #[arg(long, value_name = "SIZE")]
     pub(crate) tmp_size: Option<OsString>,
+    /// Room that the run leaves on every disk that it can fill (default: 1GiB, of small disks 2 %); below it the run is ended
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk_free: Option<OsString>,
     /// End the run after this time, such as 90min; the exit code is 124
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<OsString>,
@@ -73,6 +76,7 @@ impl LimitFlags {
             LimitKey::IoWrite => &self.io_write,
             LimitKey::IoWeight => &self.io_weight,
             LimitKey::TmpSize => &self.tmp_size,
+            LimitKey::DiskFree => &self.disk_free,
             LimitKey::Timeout => &self.timeout,
             LimitKey::IdleTimeout => &self.idle_timeout,
         }
@@ -93,6 +97,7 @@ impl LimitFlags {
             io_write: later.io_write.or(self.io_write),
             io_weight: later.io_weight.or(self.io_weight),
             tmp_size: later.tmp_size.or(self.tmp_size),
+            disk_free: later.disk_free.or(self.disk_free),
             timeout: later.timeout.or(self.timeout),
             idle_timeout: later.idle_timeout.or(self.idle_timeout),
         }

@@ -112,6 +112,14 @@ fn wider_is_told_for_each_key_in_its_own_direction() {
     assert_eq!(wider(&[(LimitKey::CpuWeight, "200")], &[]).len(), 1);
     assert!(wider(&[(LimitKey::CpuWeight, "50")], &[]).is_empty());
     assert_eq!(wider(&[], &[(LimitKey::IoWeight, "50")]).len(), 1);
+    // What is left to others is wider when it shrinks.
+    assert_eq!(
+        wider(&[(LimitKey::DiskFree, "10MiB")], &[]),
+        ["fill disks until 10MiB are left"]
+    );
+    assert_eq!(wider(&[(LimitKey::DiskFree, "none")], &[]), ["fill disks"]);
+    assert!(wider(&[(LimitKey::DiskFree, "2GiB")], &[]).is_empty());
+    assert_eq!(wider(&[], &[(LimitKey::DiskFree, "2GiB")]).len(), 1);
     // Times.
     assert_eq!(
         wider(&[(LimitKey::Timeout, "2h")], &[(LimitKey::Timeout, "1h")]),
