@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rcc_testkit::world::wire::Process;
 use rcc_testkit::world::{Running, User, World, WorldConfig};
-use rcc_testkit::{messages_api, require};
+use rcc_testkit::{messages_api, patience, require};
 use support::{Place, agents};
 
 /// Longest wait for a screen.
@@ -104,11 +104,12 @@ impl<'w> Screen<'w> {
     /// Polls until it is so.
     #[track_caller]
     fn until(&self, what: &str, is_so: impl Fn() -> bool) {
-        let end = Instant::now() + LIMIT;
+        let limit = patience(LIMIT);
+        let end = Instant::now() + limit;
         while !is_so() {
             assert!(
                 Instant::now() < end,
-                "{what}: not after {LIMIT:?}; the screen:\n{}",
+                "{what}: not after {limit:?}; the screen:\n{}",
                 self.shown()
             );
             std::thread::sleep(Duration::from_millis(10));

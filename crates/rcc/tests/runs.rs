@@ -4,6 +4,21 @@
 
 mod scene;
 
+use rcc_testkit::world::Running;
+
+/// Starts a run called `name`, without a network, whose shell script says `up` and then lasts.
+fn start(scene: &scene::Scene, name: &str, script: &str) -> Running {
+    let run = scene.run(&["-n", "--name", name]);
+    let run = run.args(["bash", "-c", script]).spawn();
+    run.wait_for_text("up");
+    run
+}
+
+/// Starts a run called `name` that does nothing.
+fn idle(scene: &scene::Scene, name: &str) -> Running {
+    start(scene, name, "echo up; exec sleep 600")
+}
+
 #[path = "runs/codes.rs"]
 mod codes;
 #[path = "runs/detached.rs"]

@@ -3,18 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::scene::{Scene, exists};
-use rcc_testkit::world::Running;
+use crate::start;
 use serde_json::Value;
-
-/// Starts a run called `name` whose shell script says `up` and then lasts.
-fn script(scene: &Scene, name: &str, script: &str) -> Running {
-    let run = scene
-        .run(&["-n", "--name", name])
-        .args(["bash", "-c", script])
-        .spawn();
-    run.wait_for_text("up");
-    run
-}
 
 const FOR_EVER: &str = "echo up; while :; do sleep 0.05; done";
 
@@ -23,12 +13,12 @@ fn an_agent_that_ends_when_it_is_asked_is_not_killed() {
     let Some(scene) = Scene::new("stopped") else {
         return;
     };
-    let polite = script(
+    let polite = start(
         &scene,
         "polite",
         &format!("trap 'echo bye; exit 5' TERM; {FOR_EVER}"),
     );
-    let plain = script(&scene, "plain", FOR_EVER);
+    let plain = start(&scene, "plain", FOR_EVER);
     let begun = Instant::now();
     scene
         .rcc(["stop", "polite", "plain"])
@@ -63,13 +53,13 @@ fn an_agent_that_does_not_end_is_killed() {
         return;
     };
     // One that ignores the signal, and one that stops everything inside, itself included.
-    let deaf = script(&scene, "deaf", &format!("trap '' TERM; {FOR_EVER}"));
+    let deaf = start(&scene, "deaf", &format!("trap '' TERM; {FOR_EVER}"));
     scene
         .rcc(["stop", "--time", "0", "deaf"])
         .output()
         .assert_success();
     assert_eq!(deaf.wait().assert_code(137).survivors.len(), 0);
-    let busy = script(&scene, "busy", &format!("trap 'echo one' USR1; {FOR_EVER}"));
+    let busy = start(&scene, "busy", &format!("trap 'echo one' USR1; {FOR_EVER}"));
     scene
         .rcc(["kill", "--signal", "SIGUSR1", "busy"])
         .output()
@@ -94,7 +84,7 @@ fn a_stopped_run_can_be_stopped_for_good() {
     let Some(scene) = Scene::new("suspended") else {
         return;
     };
-    let mut run = script(&scene, "held", FOR_EVER);
+    let mut run = start(&scene, "held", FOR_EVER);
     run.signal(19);
     let state = || {
         let listed = scene
@@ -117,7 +107,7 @@ fn everything_known_about_a_run_is_told() {
     let Some(scene) = Scene::new("inspected") else {
         return;
     };
-    let run = script(&scene, "known", FOR_EVER);
+    let run = start(&scene, "known", FOR_EVER);
     let inspect = || -> Value {
         let output = scene.rcc(["inspect", "known"]).output();
         serde_json::from_str::<Vec<Value>>(&output.assert_success().stdout_text()).unwrap()[0]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::idle;
 use crate::scene::{RCC, Scene, exists};
 use serde_json::Value;
 
@@ -38,11 +39,7 @@ fn records_are_removed_by_id_and_by_name_and_never_those_of_runs_under_way() {
     };
     let one = ended(&scene, "one", &[], "true");
     let two = ended(&scene, "two", &[], "true");
-    let live = scene
-        .run(&["-n", "--name", "live"])
-        .args(["sh", "-c", "echo up; exec sleep 600"])
-        .spawn();
-    live.wait_for_text("up");
+    let live = idle(&scene, "live");
     // Every one is tried; what failed is told.
     let output = scene.rcc(["rm", "one", "live", "nobody", &two]).output();
     output.assert_code(125);
@@ -213,11 +210,7 @@ fn a_run_of_another_boot_is_lost_whoever_holds_its_lock() {
     let Some(scene) = Scene::new("rm_boot") else {
         return;
     };
-    let run = scene
-        .run(&["-n", "--name", "old"])
-        .args(["sh", "-c", "echo up; exec sleep 600"])
-        .spawn();
-    run.wait_for_text("up");
+    let run = idle(&scene, "old");
     let state = || {
         scene
             .rcc(["ps", "-a", "--json"])

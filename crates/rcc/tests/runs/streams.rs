@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use crate::idle;
 use crate::scene::{RCC, Scene};
 use rcc_testkit::world::HostCommand;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -88,11 +89,7 @@ fn binary_data_goes_through_exec() {
     let Some(scene) = Scene::new("streams_exec") else {
         return;
     };
-    let run = scene
-        .run(&["-n", "--name", "streams"])
-        .args(["sh", "-c", "echo up; exec sleep 600"])
-        .spawn();
-    run.wait_for_text("up");
+    let run = idle(&scene, "streams");
     through(scene.rcc(["exec", "streams", "--", "cat"]), 64);
     scene.rcc(["kill", "streams"]).output().assert_success();
     run.wait().assert_code(137);
@@ -127,11 +124,7 @@ fn a_reader_that_leaves_ends_the_writer() {
     let Some(scene) = Scene::new("streams_pipe") else {
         return;
     };
-    let run = scene
-        .run(&["-n", "--name", "target"])
-        .args(["sh", "-c", "echo up; exec sleep 600"])
-        .spawn();
-    run.wait_for_text("up");
+    let run = idle(&scene, "target");
     let script = "set -o pipefail; yes | head -n 1; echo $?; \"$0\" run -n -- yes | head -n 1; echo $?; \
         \"$0\" exec target -- yes | head -n 1; echo $?; \"$0\" run -n -- sh -c 'exec yes >&2' 2>&1 | head -n 1; echo $?";
     let output = scene.command("bash").args(["-c", script, RCC]).output();

@@ -29,6 +29,11 @@ pub(crate) const PROBES: &[Probe] = &[
         with_session_key,
     ),
     (
+        "default-signals",
+        "PROGRAM [ARGUMENTS]   (runs it with the default action for 32 and 33, which the C library keeps to itself)",
+        default_signals,
+    ),
+    (
         "flip",
         "A B STOP   (exchanges two names as fast as it can, until a file STOP exists; the count of exchanges)",
         flip,
@@ -83,6 +88,25 @@ fn with_session_key(arguments: &Arguments) -> Attempt {
     use std::os::unix::process::CommandExt as _;
     Err(Command::new(arguments.path(1)?)
         .args(arguments.rest(2))
+        .exec())
+    .step("exec")
+}
+
+/// Whoever was started by `posix_spawn(3)` of glibc ignores them, and so do all that it executes: its functions refuse to change that.
+fn default_signals(arguments: &Arguments) -> Attempt {
+    for signal in [32, 33] {
+        // `struct sigaction` of the kernel: SIG_DFL, no flags, no restorer, an empty mask; and the size of the mask.
+        let mut words = [
+            Argument::Number(signal),
+            Argument::Bytes(&[0; 32]),
+            Argument::Number(0),
+            Argument::Number(8),
+        ];
+        raw_syscall(number("rt_sigaction")?, &mut words).step("rt_sigaction")?;
+    }
+    use std::os::unix::process::CommandExt as _;
+    Err(Command::new(arguments.path(0)?)
+        .args(arguments.rest(1))
         .exec())
     .step("exec")
 }
