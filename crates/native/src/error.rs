@@ -5,6 +5,7 @@ use rcc_sys::SysError;
 use rcc_sys::netlink::NetlinkError;
 
 use crate::disk_room::Shortage;
+use crate::shortage::shortage_of;
 
 /// A failed step of the native engine.
 #[derive(Debug, thiserror::Error)]
@@ -168,6 +169,7 @@ impl NativeError {
             Self::DiskShort { .. } => Some("make room there, or name a smaller limit: --disk-free SIZE".to_owned()),
             Self::UserNamespace { source } => Some(match source.errno {
                 Errno::NOSPC | Errno::USERS => "raise user.max_user_namespaces with sysctl(8), or end other sandboxes".to_owned(),
+                Errno::AGAIN | Errno::NOMEM => return shortage_of(source),
                 Errno::NOSYS => "the native engine needs clone3(2); inside a container, its seccomp profile must allow it".to_owned(),
                 _ => "user namespaces are forbidden for this user; `rcc doctor` names the setting and the command that allows them".to_owned(),
             }),
@@ -179,6 +181,7 @@ impl NativeError {
             }
             Self::Tree { source, .. } if source.errno == Errno::NOSPC => Some("free space on the file system named above".to_owned()),
             Self::Stream { .. } | Self::StreamAnew { .. } => Some("pass the content through a pipe: cat FILE | rcc …".to_owned()),
+            Self::Supervisor { source, .. } | Self::Tree { source, .. } | Self::Confinement { source, .. } => shortage_of(source),
             Self::Landlock { .. } | Self::LandlockWeaker { .. } => Some("run `rcc doctor`".to_owned()),
             _ => None,
         }

@@ -190,7 +190,10 @@ pub(crate) fn plan_file(plan: &Plan) -> Result<OwnedFd, NativeError> {
     let text = serde_json::to_vec(plan).map_err(|_| failed("write(2)", Errno::INVAL))?;
     file.write_all(&text)
         .and_then(|()| file.rewind())
-        .map_err(|_| failed("write(2)", Errno::IO))?;
+        .map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            failed("write(2)", errno)
+        })?;
     Ok(file.into())
 }
 

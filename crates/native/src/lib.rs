@@ -25,6 +25,7 @@ mod pump;
 mod relay;
 mod scope;
 mod seccomp;
+mod shortage;
 mod site;
 mod stage;
 mod stage_start;
@@ -33,7 +34,7 @@ mod tree;
 
 pub use agent_sockets::{AgentSockets, IpVersion};
 pub use attach::{Left, attach, window_size};
-pub use desk::{Desk, DeskClient, DeskError, Pieces, RECORDING, Recorder, Status};
+pub use desk::{Desk, DeskClient, DeskError, Pieces, RECORDING, Recorder, Status, is_given_up};
 pub use disk_room::{DiskRoom, Shortage};
 pub use error::NativeError;
 pub use exec::exec;
@@ -48,4 +49,5 @@ pub use proc_usage::{
 };
 pub use relay::{Outcome, Running};
 pub use seccomp::allowed_calls;
+pub use shortage::shortage;
 pub use stage::{STAGE_NAME, stage_main};

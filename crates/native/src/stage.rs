@@ -28,7 +28,7 @@ use rcc_sys::netlink::RouteSocket;
 use rcc_sys::netlink::router::configure_loopback_only;
 use rcc_sys::process::{
     Alone, SignalDescriptor, SignalSet, close_on_exec_from, execute_path, exit_now, fork,
-    join_new_session_keyring, place_descriptor, restore_default_broken_pipe, take_descriptor,
+    join_new_session_keyring, place_descriptor, restore_default_signals, take_descriptor,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -338,7 +338,7 @@ fn prepare_agent(plan: &Plan, slave: Option<&OwnedFd>) -> Result<SysError, Nativ
         .collect::<Result<Vec<_>, _>>()?;
     let candidates = candidates(plan)?;
     close_on_exec_from(3).map_err(on_step("close descriptors"))?;
-    restore_default_broken_pipe();
+    restore_default_signals();
     SignalSet::none()
         .block_only_these()
         .map_err(on_step("unblock signals"))?;

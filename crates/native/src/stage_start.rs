@@ -155,7 +155,10 @@ pub(crate) fn sealed_copy() -> Result<OwnedFd, NativeError> {
                 .map_err(|_| on_step_call(step, "dup(2)")(Errno::MFILE))?,
         ),
     )
-    .map_err(|_| on_step_call(step, "write(2)")(Errno::IO))?;
+    .map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        on_step_call(step, "write(2)")(errno)
+    })?;
     // `F_SEAL_WRITE` fails with EBUSY while anybody in the kernel holds one of the pages, as its scan of memory does at times.
     // The other one forbids the same where nothing is mapped for writing yet (`memfd_create(2)`, since Linux 5.1).
     rustix::fs::fcntl_add_seals(

@@ -13,7 +13,7 @@ use rcc_host::{Directories, open_private};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::error::CliError;
+use crate::error::{CliError, with_causes};
 use crate::record::Record;
 
 /// Name of the socket in its directory.
@@ -30,6 +30,15 @@ const STALE_AFTER: Duration = Duration::from_secs(60);
 pub(crate) struct ControlError {
     path: PathBuf,
     reason: String,
+}
+
+impl ControlError {
+    fn at(path: &Path, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            path: path.to_owned(),
+            reason: with_causes(error),
+        }
+    }
 }
 
 /// The place of a control socket; dropping it removes the socket.
@@ -68,37 +77,41 @@ pub(crate) fn place(runtime: Option<&Path>, id: &str, record: &Path) -> PathBuf 
     runtime.map_or_else(|| record.to_owned(), |runtime| runtime.join(id))
 }
 
-/// Makes the socket of a run and listens on it.
+/// Makes the socket of a run and listens on it. A runtime directory that is full or read-only is as good as none.
 pub(crate) fn open(
     record: &Record,
     runtime: Option<&Path>,
 ) -> Result<(Socket, OwnedFd), ControlError> {
     if let Some(runtime) = runtime {
         sweep(runtime);
+        if let Ok(opened) = open_in(record, Some(runtime)) {
+            return Ok(opened);
+        }
     }
+    open_in(record, None)
+}
+
+fn open_in(record: &Record, runtime: Option<&Path>) -> Result<(Socket, OwnedFd), ControlError> {
     let (directory, is_own) = (
         place(runtime, record.id(), record.path()),
         runtime.is_some(),
     );
-    let fail = |reason: String| ControlError {
-        path: directory.clone(),
-        reason,
-    };
-    let descriptor = open_private(&directory).map_err(|error| fail(error.to_string()))?;
+    let descriptor =
+        open_private(&directory).map_err(|error| ControlError::at(&directory, &error))?;
     let socket = Socket {
         directory: directory.clone(),
         descriptor,
         is_own,
     };
-    let listener =
-        UnixListener::bind(through(&socket.descriptor)).map_err(|error| fail(error.to_string()))?;
+    let fail = |error: std::io::Error| ControlError::at(&directory, &error);
+    let listener = UnixListener::bind(through(&socket.descriptor)).map_err(fail)?;
     rustix::fs::chmodat(
         &socket.descriptor,
         NAME,
         Mode::RUSR | Mode::WUSR,
         AtFlags::empty(),
     )
-    .map_err(|errno| fail(rcc_sys::describe_errno(errno)))?;
+    .map_err(|errno| fail(errno.into()))?;
     Ok((socket, listener.into()))
 }
 

@@ -10,18 +10,21 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rcc_native::{Desk, Early, Recorder};
 use rcc_sys::process::{Alone, fork, place_descriptor};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FallocateFlags, Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::WaitOptions;
 
 use crate::cli::RunFlags;
 use crate::commands::run::early as early_of;
-use crate::error::{CliError, Kind};
+use crate::error::{CliError, Kind, with_causes};
 use crate::output;
 use crate::record::Record;
 
 /// Name of the file in the record that holds what rcc said.
 pub(crate) const LOG: &str = "supervisor.log";
+
+/// Room that is taken for it, in bytes.
+const LOG_RESERVED: u64 = 4096;
 
 /// A run that cannot be detached.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +140,15 @@ impl Detached {
         let log =
             rustix::fs::openat(&directory, LOG, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
         let null = null().map_err(failed)?;
-        desk.record(Recorder::new(directory, self.pipes));
+        // Room for what is said when there is none any more.
+        let _ = rustix::fs::fallocate(&log, FallocateFlags::KEEP_SIZE, 0, LOG_RESERVED);
+        let recorder = Recorder::new(directory, self.pipes, |error| {
+            output::warn(&format!(
+                "what the agent writes is not recorded any more: {}",
+                with_causes(error)
+            ));
+        });
+        desk.record(recorder.map_err(failed)?);
         replace([null.as_fd(), null.as_fd(), log.as_fd()]).map_err(|error| failed(error.errno))?;
         // A caller that is gone does not want to know.
         let _ = File::from(self.front).write_all(format!("{}\n", record.id()).as_bytes());

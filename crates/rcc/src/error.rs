@@ -64,6 +64,13 @@ impl CliError {
         clean(&*self.source)
     }
 
+    /// Adds what the host is out of, when that is why it failed, else a line of advice.
+    #[must_use]
+    pub(crate) fn shortage_or(self, text: impl Into<String>) -> Self {
+        let shortage = shortage(&*self.source);
+        self.hint(shortage.unwrap_or_else(|| text.into()))
+    }
+
     /// The exit code that belongs to it.
     pub(crate) fn exit(&self) -> Exit {
         match self.kind {
@@ -92,7 +99,8 @@ impl CliError {
             let _ = writeln!(out, "  {} {}", style.dim("caused by:"), clean(error));
             cause = error.source();
         }
-        for hint in &self.hints {
+        let shortage = shortage(&*self.source).filter(|_| self.hints.is_empty());
+        for hint in self.hints.iter().chain(&shortage) {
             let _ = writeln!(out, "{} {}", style.hint("hint:"), lines(hint));
         }
         if self.kind == Kind::Internal {
@@ -104,6 +112,27 @@ impl CliError {
         }
         out
     }
+}
+
+/// What the host is out of, when the last cause of an error says so.
+fn shortage(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    let told = last.downcast_ref::<std::io::Error>()?;
+    rcc_native::shortage(rustix::io::Errno::from_io_error(told)?)
+}
+
+/// An error with its causes in one line, for a warning.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = clean(error);
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {}", clean(error));
+        cause = error.source();
+    }
+    text
 }
 
 /// One error without its sources: escaped, and errno shown with its symbol.

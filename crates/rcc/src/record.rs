@@ -1,9 +1,10 @@
 //! The record of a run: `$XDG_STATE_HOME/rcc/runs/<id>/` with `run.json`, `end.json` and `audit.jsonl`, written by the host side
-//! only. The end has a file of its own because a rename over a file makes the file system write the new one and free the old one
-//! at once, 0.1 to 1 ms.
+//! only.
 //!
 //! The directory stays locked (flock(2)) while the run lasts, so that pruning never takes a live one. Must not hold
 //! anything secret beyond what the audit log needs: arguments of the command are kept, its environment is not.
+
+mod end;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control;
 use crate::error::{CliError, Kind};
+use end::End;
 
 /// How many ended runs are kept.
 const KEPT: usize = 50;
@@ -34,10 +36,6 @@ const NAME_LIMIT: usize = 63;
 pub(crate) const AUDIT: &str = "audit.jsonl";
 /// Name of the description in the record.
 pub(crate) const DESCRIPTION: &str = "run.json";
-/// Name of the file that says how the run ended.
-const END: &str = "end.json";
-/// Largest one read, in bytes.
-const END_LIMIT: usize = 4096;
 /// What `rcc wait` holds open in the record, so that `--rm` does not take the exit code away from it.
 const WAITERS: &str = "waiters";
 /// How long `--rm` lets those read the exit code who wait for it; they look every 50 ms.
@@ -87,7 +85,7 @@ impl From<RecordError> for CliError {
                 "runs are recorded below $XDG_STATE_HOME/rcc/runs, a directory of yours alone",
             ),
         };
-        Self::new(kind, error).hint(hint)
+        Self::new(kind, error).shortage_or(hint)
     }
 }
 
@@ -182,19 +180,10 @@ pub(crate) struct Description {
     pub(crate) exit_code: Option<u8>,
 }
 
-/// What `end.json` says.
-#[derive(Debug, Serialize, Deserialize)]
-struct End {
-    ended_at_ms: u64,
-    exit_code: u8,
-}
-
 impl Description {
     /// Adds how the run of this record ended, when that is there.
     pub(crate) fn add_end(&mut self, record: &Path) {
-        let text = rcc_host::read_text(&record.join(END), END_LIMIT);
-        let end = text.ok().flatten();
-        if let Some(end) = end.and_then(|end| serde_json::from_str::<End>(&end.text).ok()) {
+        if let Some(end) = end::read(record) {
             self.ended_at_ms = Some(end.ended_at_ms);
             self.exit_code = Some(end.exit_code);
             self.control = None;
@@ -299,7 +288,12 @@ impl Record {
             path,
             runs,
         };
-        match record.write() {
+        // The room for the end comes first: a run whose end could not be written down is not started.
+        let written = end::reserve(record.directory.as_fd()).map_err(|errno| RecordError::Make {
+            path: record.path.clone(),
+            source: errno.into(),
+        });
+        match written.and_then(|()| record.write()) {
             Ok(()) => Ok(record),
             Err(error) => {
                 record.discard();
@@ -330,6 +324,11 @@ impl Record {
         &self.path
     }
 
+    /// Whether somebody removed it while the run lasted.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.path.symlink_metadata(), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// Notes where the control socket is, unless that is what the record says already.
     pub(crate) fn note_control(&mut self, directory: Option<&Path>) -> Result<(), RecordError> {
         let control = directory.map(SafeBytes::from);
@@ -356,15 +355,13 @@ impl Record {
 
     /// Writes `run.json`.
     fn write(&self) -> Result<(), RecordError> {
-        self.write_as(DESCRIPTION, &self.description)
-    }
-
-    fn write_as(&self, name: &str, content: &impl Serialize) -> Result<(), RecordError> {
-        let json = serde_json::to_vec_pretty(content).map_err(|error| RecordError::Make {
-            path: self.path.join(name),
-            source: error.into(),
-        })?;
-        replace(self.directory.as_fd(), &self.path, name, &json).map_err(RecordError::File)
+        let json =
+            serde_json::to_vec_pretty(&self.description).map_err(|error| RecordError::Make {
+                path: self.path.join(DESCRIPTION),
+                source: error.into(),
+            })?;
+        let directory = self.directory.as_fd();
+        replace(directory, &self.path, DESCRIPTION, &json).map_err(RecordError::File)
     }
 
     /// Notes the end and removes the oldest ended runs beyond the number kept.
@@ -373,7 +370,7 @@ impl Record {
             ended_at_ms: now_ms(),
             exit_code,
         };
-        self.write_as(END, &end)?;
+        end::write(self.directory.as_fd(), &self.path, &end).map_err(RecordError::File)?;
         drop(self.directory);
         prune(&self.runs)
     }
@@ -757,10 +754,6 @@ mod tests {
         description.add_end(&path);
         assert_eq!(description.exit_code, Some(3));
         assert!(description.ended_at_ms >= Some(description.started_at_ms));
-        // What cannot be read says nothing.
-        std::fs::write(path.join(END), "{\"exit_code\":4").unwrap();
-        description.add_end(&path);
-        assert_eq!(description.exit_code, Some(3));
         std::fs::remove_dir_all(state).unwrap();
     }
 

@@ -108,6 +108,7 @@ pub(crate) fn execute(
     }
     if let Some(summary) = gateway.map(Gateway::shutdown).transpose()? {
         tell_refusals(&summary);
+        tell_lost(&summary);
     }
     match outcome {
         Outcome::Exited(_) if limited.ended.is_some() => Ok(Exit::TimedOut.into()),
@@ -240,6 +241,20 @@ fn tell_refusals(summary: &Summary) {
             "refused {unlisted} other destinations; the audit log has them all"
         ));
     }
+}
+
+/// Says that the audit log is not whole.
+fn tell_lost(summary: &Summary) {
+    let audit = &summary.audit;
+    let lines = match audit.lines_lost {
+        0 => return,
+        1 => "1 line".to_owned(),
+        lost => format!("{lost} lines"),
+    };
+    let reason = audit.last_error.as_deref().unwrap_or("unknown");
+    output::warn(&rcc_plan::escape(format!(
+        "the audit log lacks {lines} of this run: {reason}"
+    )));
 }
 
 fn refusal_line(refusal: &RefusalCount) -> String {

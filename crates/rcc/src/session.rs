@@ -535,7 +535,7 @@ impl From<ImportError> for CliError {
         } else {
             Kind::Host
         };
-        Self::new(kind, error).hint(hint)
+        Self::new(kind, error).shortage_or(hint)
     }
 }
 

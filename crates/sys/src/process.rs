@@ -377,11 +377,20 @@ impl SignalSet {
     }
 }
 
-/// Restores the default action of `SIGPIPE`, which the Rust runtime ignores and which a program executed next would
-/// inherit so (`signal(7)`). What the caller itself ignores, as with `nohup(1)`, stays ignored.
-pub fn restore_default_broken_pipe() {
-    // SAFETY: SIG_DFL is always a valid handler.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+/// Has a file that grows over `RLIMIT_FSIZE` fail with `EFBIG` instead of ending the process by `SIGXFSZ` (`setrlimit(2)`).
+pub fn ignore_file_size_signal() {
+    // SAFETY: SIG_IGN is always a valid handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Restores the default action of `SIGPIPE`, which the Rust runtime ignores, and of `SIGXFSZ`, which [`ignore_file_size_signal`]
+/// does: a program executed next would inherit both so (`signal(7)`). What the caller itself ignores, as with `nohup(1)`, stays
+/// ignored.
+pub fn restore_default_signals() {
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: SIG_DFL is always a valid handler.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// Signals readable as data.

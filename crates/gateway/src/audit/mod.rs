@@ -21,6 +21,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use record::{Event, Outcome, Record};
+use rustix::io::Errno;
 use serde_json::json;
 pub use time::rfc3339;
 
@@ -392,7 +393,9 @@ fn write_out(inner: &Inner, mut file: &File) {
             Err(error) => {
                 state.summary.lines_lost += lines;
                 state.lost_untold += lines;
-                state.summary.last_error = Some(error.to_string());
+                let errno = Errno::from_io_error(&error);
+                let reason = errno.map_or_else(|| error.to_string(), rcc_sys::describe_errno);
+                state.summary.last_error = Some(reason);
             }
         }
         if state.closing && state.buffer.is_empty() {

@@ -28,7 +28,7 @@ pub use client::{DeskClient, DeskError, Status};
 use protocol::{Answer, Answering, Ask, Asking, VERSION};
 pub(crate) use recorder::FRAME;
 pub use recorder::Recorder;
-pub use recording::{Pieces, RECORDING};
+pub use recording::{Pieces, RECORDING, is_given_up};
 
 /// Clients at a time; others wait in the socket's queue.
 const CLIENTS: usize = 64;

@@ -30,6 +30,7 @@ pub struct Recorder {
     /// Output and error, when there is no terminal.
     pipes: Vec<(u8, OwnedFd)>,
     recording: Recording,
+    tell_given_up: fn(&std::io::Error),
     tail: VecDeque<(u8, Vec<u8>)>,
     tail_size: usize,
     keys: VecDeque<u8>,
@@ -47,22 +48,31 @@ struct Attached {
 
 impl Recorder {
     /// Records into `directory` what comes through these pipes (output, error), or through the terminal that the run will have.
-    #[must_use]
-    pub fn new(directory: OwnedFd, pipes: Option<[OwnedFd; 2]>) -> Self {
+    /// `tell_given_up` is called when the recording ends before the run does.
+    ///
+    /// # Errors
+    /// There can be no recording there: no room, or an earlier one.
+    pub fn new(
+        directory: OwnedFd,
+        pipes: Option<[OwnedFd; 2]>,
+        tell_given_up: fn(&std::io::Error),
+    ) -> rustix::io::Result<Self> {
+        let recording = Recording::new(directory)?;
         let pipes = pipes.into_iter().flatten().zip([b'o', b'e']);
         let pipes: Vec<(u8, OwnedFd)> = pipes.map(|(pipe, kind)| (kind, pipe)).collect();
         for (_, pipe) in &pipes {
             let _ = rustix::io::ioctl_fionbio(pipe, true);
         }
-        Self {
+        Ok(Self {
             terminal: None,
             pipes,
-            recording: Recording::new(directory),
+            recording,
+            tell_given_up,
             tail: VecDeque::new(),
             tail_size: 0,
             keys: VecDeque::new(),
             attached: Vec::new(),
-        }
+        })
     }
 
     /// Takes the run's terminal over.
@@ -221,7 +231,9 @@ impl Recorder {
         });
         pieces.retain(|(_, bytes)| !bytes.is_empty());
         for (kind, bytes) in &pieces {
-            self.recording.keep(*kind, bytes);
+            if let Err(error) = self.recording.keep(*kind, bytes) {
+                (self.tell_given_up)(&error);
+            }
             self.tail_size += bytes.len();
             self.tail.push_back((*kind, bytes.clone()));
             while self.tail_size > TAIL {

@@ -1,13 +1,14 @@
 //! What the agent of a detached run wrote, kept in its record: two files of bounded size, the older one is given up first.
 //!
 //! A piece is one byte for the stream (`o` output or terminal, `e` error), four bytes for its length (little-endian), and the
-//! bytes as they were. Must not interpret them.
+//! bytes as they were. A recording that was given up, because the disk is full, ends with a whole piece and is closed to writing
+//! (mode 0400): a mark that needs no room. Must not interpret the bytes.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::fs::{Mode, OFlags};
 
 /// The newer and the older file, in the record.
 pub const RECORDING: [&str; 2] = ["output", "output.1"];
@@ -25,42 +26,69 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    pub(super) fn new(directory: OwnedFd) -> Self {
-        let file = create(&directory).ok();
-        Self {
+    pub(super) fn new(directory: OwnedFd) -> rustix::io::Result<Self> {
+        let file = Some(create(&directory)?);
+        Ok(Self {
             directory,
             file,
             size: 0,
-        }
+        })
     }
 
     /// Keeps a piece. When the disk is full the rest is not kept: the run goes on.
-    pub(super) fn keep(&mut self, stream: u8, bytes: &[u8]) {
+    ///
+    /// # Errors
+    /// Once, when it is given up.
+    pub(super) fn keep(&mut self, stream: u8, bytes: &[u8]) -> std::io::Result<()> {
         for piece in bytes.chunks(LONGEST) {
+            let Some(file) = &mut self.file else {
+                return Ok(());
+            };
             if self.size >= FULL {
-                let [newer, older] = RECORDING;
-                let renamed = rustix::fs::renameat_with(
-                    &self.directory,
-                    newer,
-                    &self.directory,
-                    older,
-                    RenameFlags::empty(),
-                );
-                self.file = renamed.and_then(|()| create(&self.directory)).ok();
-                self.size = 0;
+                match turn_over(&self.directory) {
+                    Ok(next) => (*file, self.size) = (next, 0),
+                    Err(errno) => return self.give_up(errno.into()),
+                }
             }
-            let Some(file) = &mut self.file else { return };
             let length = u32::try_from(piece.len()).unwrap_or(u32::MAX);
             let mut whole = vec![stream];
             whole.extend(length.to_le_bytes());
             whole.extend(piece);
-            if file.write_all(&whole).is_err() {
-                self.file = None;
-                return;
+            if let Err(error) = file.write_all(&whole) {
+                return self.give_up(error);
             }
             self.size += u64::from(length) + 5;
         }
+        Ok(())
     }
+
+    fn give_up(&mut self, error: std::io::Error) -> std::io::Result<()> {
+        if let Some(file) = self.file.take() {
+            // What cannot be marked ends without a word.
+            let _ = rustix::fs::ftruncate(&file, self.size);
+            let _ = rustix::fs::fchmod(&file, Mode::RUSR);
+        }
+        Err(error)
+    }
+}
+
+/// Whether the file of a recording that is read to its end lacks what was written later.
+///
+/// # Errors
+/// It cannot be asked (`fstat(2)`).
+pub fn is_given_up(file: impl AsFd) -> std::io::Result<bool> {
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(file)?.st_mode);
+    Ok(!mode.contains(Mode::WUSR))
+}
+
+/// Makes the newer file the older one, and the next one the newer.
+fn turn_over(directory: &OwnedFd) -> rustix::io::Result<File> {
+    let [newer, older] = RECORDING;
+    rustix::fs::renameat(directory, newer, directory, older)?;
+    create(directory).inspect_err(|_| {
+        // The one that there is stays the newest.
+        let _ = rustix::fs::renameat(directory, older, directory, newer);
+    })
 }
 
 fn create(directory: &OwnedFd) -> rustix::io::Result<File> {
@@ -123,9 +151,9 @@ mod tests {
     fn a_recording_is_read_as_it_was_written_and_stays_bounded() {
         let path = std::env::temp_dir().join(format!("rcc-recording-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
-        let mut recording = Recording::new(File::open(&path).unwrap().into());
-        recording.keep(b'o', b"one\x1b[2J");
-        recording.keep(b'e', &vec![b'x'; 100_000]);
+        let mut recording = Recording::new(File::open(&path).unwrap().into()).unwrap();
+        recording.keep(b'o', b"one\x1b[2J").unwrap();
+        recording.keep(b'e', &vec![b'x'; 100_000]).unwrap();
         let mut pieces = Pieces::new(File::open(path.join("output")).unwrap());
         assert_eq!(
             pieces.next_piece().unwrap(),
@@ -135,13 +163,20 @@ mod tests {
         assert_eq!(pieces.next_piece().unwrap().unwrap().1.len(), 34464);
         assert_eq!(pieces.next_piece().unwrap(), None);
         for _ in 0..400 {
-            recording.keep(b'o', &[b'y'; 65536]);
+            recording.keep(b'o', &[b'y'; 65536]).unwrap();
         }
         let size: u64 = RECORDING
             .iter()
             .map(|name| std::fs::metadata(path.join(name)).unwrap().len())
             .sum();
         assert!((FULL..2 * FULL + 100_000).contains(&size), "{size}");
+        let newest = File::open(path.join("output")).unwrap();
+        assert!(!is_given_up(&newest).unwrap());
+        // One that cannot be written to any more says so, and once.
+        recording.file = Some(newest.try_clone().unwrap());
+        assert!(recording.keep(b'o', b"lost").is_err());
+        recording.keep(b'o', b"lost").unwrap();
+        assert!(is_given_up(&newest).unwrap());
         std::fs::remove_dir_all(path).unwrap();
     }
 }

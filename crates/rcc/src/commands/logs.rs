@@ -7,12 +7,13 @@ use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-use rcc_native::{Pieces, RECORDING};
+use rcc_native::{Pieces, RECORDING, is_given_up};
 
 use crate::cli::LogsArgs;
 use crate::context::Context;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
+use crate::output;
 use crate::runs::named;
 
 /// Time between two looks with `-f`.
@@ -37,10 +38,12 @@ pub(crate) fn run(args: &LogsArgs) -> Result<u8, CliError> {
     }
     loop {
         let inode = current.metadata().map_err(host)?.ino();
+        let file = current.try_clone().map_err(host)?;
         let mut pieces = Pieces::new(current);
         loop {
             // Asked before reading: what was written last is read after the end.
             let goes_on = args.follow && run.still_lives();
+            let is_given_up = is_given_up(&file).map_err(host)?;
             let is_newest = std::fs::metadata(&newer).is_ok_and(|now| now.ino() == inode);
             if !show(&mut pieces, &mut filters).map_err(host)? {
                 return Ok(Exit::Success.into());
@@ -48,7 +51,12 @@ pub(crate) fn run(args: &LogsArgs) -> Result<u8, CliError> {
             if !is_newest {
                 break;
             }
-            if !goes_on {
+            if is_given_up {
+                output::warn(
+                    "the recording ends here: the rest could not be written, as on a full disk",
+                );
+            }
+            if !goes_on || is_given_up {
                 return Ok(Exit::Success.into());
             }
             std::thread::sleep(EVERY);

@@ -9,7 +9,7 @@ use rcc_spec::FilesMode;
 use crate::cli::RunFlags;
 use crate::cow::direct;
 use crate::detach::{Begun, Side, begin};
-use crate::error::CliError;
+use crate::error::{CliError, with_causes};
 use crate::handed::Handed;
 use crate::output;
 use crate::record::Record;
@@ -93,11 +93,16 @@ pub(super) fn start(begun: Begun, mut session: Session) -> Result<u8, CliError> 
         crate::leftovers::tell(&mut session);
     }
     session.before.state.tell();
-    if let Some(record) = &record {
-        crate::cow::end(record);
-        direct::end(record);
-    }
     let Some(record) = record else { return result };
+    if record.is_gone() {
+        output::warn(&format!(
+            "the record of this run was removed while it lasted, with all that it kept: {}",
+            rcc_plan::escape(record.path())
+        ));
+        return result;
+    }
+    crate::cow::end(&record);
+    direct::end(&record);
     let recorded = match &result {
         Ok(code) if session.sources.flags.rm => record.finish_for_good(*code),
         Err(error) if session.sources.flags.rm => record.finish_for_good(error.exit().into()),
@@ -106,7 +111,10 @@ pub(super) fn start(begun: Begun, mut session: Session) -> Result<u8, CliError> 
     };
     if let Err(error) = recorded {
         // The command has ended; how it ended is what the caller waits for.
-        output::warn(&rcc_plan::escape(error.to_string()));
+        output::warn(&format!(
+            "how this run ended is not recorded: {}",
+            with_causes(&error)
+        ));
     }
     result
 }

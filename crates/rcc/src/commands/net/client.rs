@@ -30,6 +30,11 @@ enum ClientError {
         rcc_plan::escape(id)
     )]
     Gone { id: String },
+    #[error(
+        "nobody answers for the run {}, which goes on: its control socket was removed",
+        rcc_plan::escape(id)
+    )]
+    Removed { id: String },
     #[error("cannot talk to the run {}", rcc_plan::escape(id))]
     Talk {
         id: String,
@@ -66,7 +71,11 @@ impl Client {
         };
         let stream = control::connect(directory.as_path()).map_err(talk(&id))?;
         let Some(stream) = stream else {
-            return Err(CliError::new(Kind::User, ClientError::Gone { id }));
+            let error = match run.still_lives() {
+                true => ClientError::Removed { id },
+                false => ClientError::Gone { id },
+            };
+            return Err(CliError::new(Kind::User, error));
         };
         stream
             .set_read_timeout(Some(ANSWER_LIMIT))
