@@ -20,6 +20,7 @@ mod layers;
 mod leftovers;
 mod limits;
 mod output;
+mod own_limits;
 mod publish;
 mod record;
 mod registries;
@@ -62,6 +63,10 @@ fn main() -> ExitCode {
         .is_some_and(|name| name == rcc_native::EXEC_NAME)
     {
         return ExitCode::from(u8::try_from(rcc_native::exec_main()).unwrap_or(u8::MAX));
+    }
+    if let Err(error) = own_limits::check() {
+        output::say(&error.render(Style::stderr()));
+        return error.exit().into();
     }
     let early = commands::run::foresee(std::env::args_os().skip(1));
     let cli = match Cli::try_parse() {
