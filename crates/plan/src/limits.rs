@@ -266,7 +266,10 @@ pub(crate) fn limits(
         .filter_map(|(key, _, _)| Controller::of(*key))
         .collect();
     let place = if needed.is_empty() {
-        None
+        // Processes are held to it without a group, too. Only a group counts what was refused, and the user reads it.
+        let names_pids = named.iter().any(|(key, _, _)| *key == LimitKey::Pids);
+        let place = || choose(facts, &BTreeSet::from([Controller::Pids]));
+        names_pids.then(place).flatten()
     } else {
         let place = choose(facts, &needed);
         // The one that is named is the first that systemd, which comes first, could not keep.
@@ -522,6 +525,21 @@ mod tests {
             assert_eq!(plan.processes, Some(rcc_spec::DEFAULT_PIDS));
             assert_eq!((plan.group, warnings), (None, Vec::new()));
         }
+    }
+
+    #[test]
+    fn a_named_number_of_processes_is_counted_where_a_group_can_be_made() {
+        let named = said(&[(LimitKey::Pids, "100")]);
+        let (plan, _) = limits(&named, &systemd(&[Controller::Memory, Controller::Pids])).unwrap();
+        assert_eq!(plan.group.unwrap().settings.pids, Some(100));
+        assert_eq!(plan.processes, None);
+        for facts in [nobody(), systemd(&[Controller::Memory])] {
+            let (plan, _) = limits(&named, &facts).unwrap();
+            assert_eq!((plan.group, plan.processes), (None, Some(100)));
+        }
+        let none = said(&[(LimitKey::Pids, "none")]);
+        let (plan, _) = limits(&none, &systemd(&[Controller::Pids])).unwrap();
+        assert_eq!((plan.group, plan.processes), (None, None));
     }
 
     #[test]

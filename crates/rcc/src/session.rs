@@ -441,8 +441,7 @@ fn group_facts(policy: &Policy, project: &Path) -> GroupFacts {
             LimitKey::TmpSize | LimitKey::DiskFree | LimitKey::Timeout | LimitKey::IdleTimeout
         )
     };
-    let asks = |key: LimitKey| !is_times(key) && (key != LimitKey::Pids || !process_limit_binds);
-    let named = policy.limits.named().any(|(key, _, _)| asks(key));
+    let named = policy.limits.named().any(|(key, _, _)| !is_times(key));
     let default = !process_limit_binds && policy.limits.value(LimitKey::Pids).is_some();
     if named || default {
         return rcc_host::group_facts(project);
