@@ -32,13 +32,14 @@ case $2 in
 			path=$(sed -nE 's#^profile +[^ ]+ +"?(/[A-Za-z0-9._/-]+)"? .*#\1#p' "$profile" | head -n 1)
 			[[ -z $path || -e $root$path ]] || rm "$profile"
 		done
-		# Takes commands from the host; what it does is no part of the disk.
+		# Takes commands from the host; what it does is no part of the disk. On a slow machine the device comes later than this.
 		cat >"$root/etc/systemd/system/vm-jobs.service" <<'UNIT'
 [Unit]
 Description=Commands from the host
 After=systemd-user-sessions.service
 [Service]
-ExecStartPre=/bin/sh -c 'mkdir -p /run/vm && mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 exchange /run/vm'
+ExecStartPre=/bin/sh -c 'mkdir -p /run/vm; until mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 exchange /run/vm; do sleep 0.5; done'
+TimeoutStartSec=infinity
 ExecStart=/bin/bash /run/vm/guest.sh
 KillMode=process
 [Install]
