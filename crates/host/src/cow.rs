@@ -28,7 +28,7 @@ pub use apply::{Choice, Guarded, Offer, Outcome, Part, Pick, Standing, apply, le
 pub use beneath::Tree;
 pub use changes::{Change, Changes, Differences, Status, changes};
 pub use content::{Content, content};
-pub use layer::{Base, Layer};
+pub use layer::{Base, Layer, finish_removal};
 pub use looks::{AttributeChange, attribute_changes};
 pub use meta::{EntryType, Meta, Time};
 pub use remove::remove_tree;

@@ -4,6 +4,7 @@
 mod applied;
 mod brings;
 pub(crate) mod direct;
+mod discarded;
 mod hunks;
 mod pick;
 mod show;
@@ -24,6 +25,7 @@ use crate::output;
 use crate::record::Record;
 
 pub(crate) use applied::{Applied, alone, applied};
+pub(crate) use discarded::finish_discards;
 pub(crate) use pick::{pick, require_terminal};
 pub(crate) use show::{Form, json, name_status, stat};
 pub(crate) use text::unified;

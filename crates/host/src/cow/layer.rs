@@ -2,11 +2,11 @@
 //! and since when.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ use crate::files::{Links, read_below, replace};
 
 /// Name of the layer in a record.
 const NAME: &str = "cow";
+/// Its name while it is removed: a part of a layer must not pass for one.
+const REMOVED: &str = "cow-removed";
 const BASE: &str = "base.json";
 /// Largest description that is read, in bytes.
 const BASE_LIMIT: usize = 64 << 10;
@@ -181,16 +183,16 @@ impl Layer {
         })
     }
 
-    /// Removes it.
+    /// Removes it. Interrupted, [`finish_removal`] goes on.
     ///
     /// # Errors
     /// Something in it cannot be removed.
     pub fn remove(self) -> Result<(), CowError> {
         let record = self.path.parent().unwrap_or(Path::new("/"));
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let parent =
-            rustix::fs::openat(CWD, record, flags, Mode::empty()).map_err(on("open", record))?;
-        super::remove_tree(parent.as_fd(), NAME)
+        let parent = open_record(record)?;
+        super::remove_tree(parent.as_fd(), REMOVED)?;
+        rustix::fs::renameat(&parent, NAME, &parent, REMOVED).map_err(on("remove", &self.path))?;
+        super::remove_tree(parent.as_fd(), REMOVED)
     }
 
     /// Moves it into the record of another run, which goes on with it.
@@ -205,6 +207,25 @@ impl Layer {
             base: self.base,
         })
     }
+}
+
+/// Goes on with the removal of a layer that was interrupted; whether there was one.
+///
+/// # Errors
+/// Something in it cannot be removed.
+pub fn finish_removal(record: &Path) -> Result<bool, CowError> {
+    let parent = open_record(record)?;
+    match rustix::fs::statat(&parent, REMOVED, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(false),
+        Err(errno) => return Err(on("look at", record.join(REMOVED))(errno)),
+        Ok(_) => {}
+    }
+    super::remove_tree(parent.as_fd(), REMOVED).map(|()| true)
+}
+
+fn open_record(record: &Path) -> Result<OwnedFd, CowError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, record, flags, Mode::empty()).map_err(on("open", record))
 }
 
 /// The first mount point below a directory (proc_pid_mountinfo(5)).
