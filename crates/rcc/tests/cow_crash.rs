@@ -1,313 +1,227 @@
-//! `kill -9` of apply, undo and discard at every system call that changes something: each entry is old or new, nothing of
-//! the user's is lost, and the same command again completes.
+//! `kill -9` of apply, undo and discard at every moment: each entry is old or new, nothing of the user's is lost, and the
+//! same command again completes.
 //!
-//! The moments are hit exactly with strace's fault injection. A kill at a call that changes nothing leaves the same as
-//! one at the next call that does, so only those are tried.
+//! A small project is killed at every moment. Of a large one, 2,000 entries, CI tries a sample; `RCC_CRASH_EVERY=1` tries every
+//! moment (docs/testing.md). An apply and the undo of it share a cycle, which leads back to the project as it was.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test program, which tells how far it is"
+)]
 
 mod bench;
+mod crash;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-
-use bench::{Bench, Said, snapshot};
+use bench::Bench;
+use crash::fill::{LARGE, SMALL, Size, fill, work};
+use crash::tree::{Tree, difference, neither_old_nor_new, read};
+use crash::{Course, Moment, Share, Tried, kill, shell};
 use rcc_testkit::require;
 
-/// Calls that change a file system, or say what must be on the disk by now.
-const CALLS: &str = "mkdirat,renameat,renameat2,unlinkat,symlinkat,linkat,write,pwrite64,ftruncate,fremovexattr,fchmod,fchmodat,fchown,utimensat,fsetxattr,ioctl,fsync,syncfs,flock";
-
-const WORK: &str = "set -e
-echo more >> kept; echo more >> linked; rm removed link-removed; rm -r gone; chmod 700 mode
-rm to-directory; mkdir to-directory; echo x > to-directory/in; rm -r holder; echo x > holder
-ln -sfn /etc/passwd link; mkdir -p new/deep; echo x > new/deep/file; chmod 750 new; chmod 711 other
-touch -d 2001-02-03 dated; cp --attributes-only --preserve=xattr with/file noted; cp -r --preserve=xattr,mode with/. dressed";
-
-fn fill(bench: &Bench) {
-    for name in [
-        "kept",
-        "linked",
-        "removed",
-        "gone/a",
-        "gone/deep/b",
-        "mode",
-        "to-directory",
-        "holder/x",
-        "other/y",
-        "dated",
-        "noted",
-        "with/file",
-        "dressed/z",
-    ] {
-        bench.file(name, format!("{name} of the user\n"));
-    }
-    std::fs::hard_link(
-        bench.project().join("linked"),
-        bench.project().join("other-name"),
-    )
-    .unwrap();
-    for (name, value) in [("with", "new"), ("with/file", "new"), ("dressed", "old")] {
-        let path = bench.project().join(name);
-        let flags = rustix::fs::XattrFlags::empty();
-        rustix::fs::setxattr(path, "user.rcc-test", value.as_bytes(), flags).unwrap();
-    }
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-    std::fs::set_permissions(bench.project().join("with"), mode).unwrap();
-    symlink("kept", bench.project().join("link")).unwrap();
-    symlink("kept", bench.project().join("link-removed")).unwrap();
-}
-
-/// A project with a finished run, and how to have it again and again.
+/// A project with a finished run, and what it has before and after an apply.
 struct Stage {
     bench: Bench,
-    /// What the project has, and what it has after an apply.
-    before: BTreeMap<PathBuf, String>,
-    after: BTreeMap<PathBuf, String>,
-}
-
-fn shell(bench: &Bench, script: &str) -> Said {
-    let said = bench.host("sh", &["-ec", script]);
-    assert_eq!(said.code, 0, "{script}: {said:?}");
-    said
+    before: Tree,
+    after: Tree,
 }
 
 impl Stage {
-    fn new(name: &str, fill: impl Fn(&Bench), work: &str) -> Self {
-        // Only the memory is needed: nothing here survives the machine.
-        let memory = Path::new("/dev/shm");
-        let bench = if memory.is_dir() {
-            Bench::new_in(memory, name)
-        } else {
-            Bench::new(name)
-        };
-        fill(&bench);
-        let run = bench.cow(work);
+    fn new(name: &str, Size { parts, changed }: Size) -> Self {
+        let bench = crash::bench(name);
+        fill(&bench, parts);
+        let before = read(&bench.project());
+        let run = bench.cow(&work(changed));
         assert_eq!(run.code, 0, "{run:?}");
-        // Copies are newer than the run; what was there when it began has to look so.
-        shell(
-            &bench,
-            "sed -i 's/\"since\": \\[/\"since\": [9999999999, 0], \"was\": [/' ../state/rcc/runs/*/cow/base.json; chmod -R u+rwX ../state/rcc/runs/*/cow/work; mkdir ../kept; cp -a . ../kept/project; cp -a ../state ../kept/state",
-        );
-        let before = snapshot(&bench.project());
+        assert_eq!(difference(&read(&bench.project()), &before, None), "");
         let mut stage = Self {
             bench,
             before,
-            after: BTreeMap::new(),
+            after: Tree::new(),
         };
-        let applied = stage.bench.rcc(&["apply"]);
-        assert_eq!(applied.code, 0, "{applied:?}");
-        stage.after = snapshot(&stage.bench.project());
-        assert_ne!(stage.after, stage.before);
+        stage.must("apply");
+        stage.after = read(&stage.bench.project());
+        stage.must("undo");
+        assert_eq!(stage.differs(), "");
+        stage.forget();
         stage
     }
 
-    /// The project and the finished run as they were.
-    fn reset(&self) {
+    fn must(&self, command: &str) {
+        let said = self.bench.rcc(&[command]);
+        assert_eq!(said.code, 0, "{command}: {said:?}");
+    }
+
+    /// What of the project is not as it was.
+    fn differs(&self) -> String {
+        difference(&read(&self.bench.project()), &self.before, None)
+    }
+
+    /// Removes what is kept of applies that were taken back.
+    fn forget(&self) {
+        shell(&self.bench, "rm -rf ../state/rcc/runs/*/undo");
+    }
+
+    /// Runs a command, killed at a moment where there is one, and then once more.
+    fn killed(&self, command: &str, moment: Option<&Moment>, nothing: &str) -> Result<(), String> {
+        let Some(moment) = moment else {
+            self.must(command);
+            return Ok(());
+        };
+        kill(&self.bench, &[command], moment);
+        let now = read(&self.bench.project());
+        let wrong = neither_old_nor_new(&now, &self.before, &self.after);
+        if !wrong.is_empty() {
+            return Err(format!(
+                "{command}, {moment:?}: neither old nor new: {wrong}"
+            ));
+        }
+        let again = self.bench.rcc(&[command]);
+        // Killed at the very end there is nothing left to do.
+        if again.code == 0 || again.stderr.contains(nothing) {
+            return Ok(());
+        }
+        Err(format!("{command}, {moment:?}: the second one: {again:?}"))
+    }
+
+    /// An apply and an undo, each killed at a moment.
+    fn cycle(&self, apply: Option<&Moment>, undo: Option<&Moment>) -> Result<(), String> {
+        self.killed("apply", apply, "no run has changes")?;
+        let now = read(&self.bench.project());
+        let wrong = difference(&now, &self.after, Some(&self.before));
+        if !wrong.is_empty() {
+            return Err(format!("after apply, {apply:?}: {wrong}"));
+        }
+        self.killed("undo", undo, "nothing was applied")?;
+        let wrong = self.differs();
+        if !wrong.is_empty() {
+            return Err(format!(
+                "after apply, {apply:?}, and undo, {undo:?}: {wrong}"
+            ));
+        }
+        self.forget();
+        Ok(())
+    }
+
+    /// A discard that is killed at a moment; the layer is a copy.
+    fn discard(&self, moment: &Moment) -> Result<(), String> {
         shell(
             &self.bench,
-            "find . -mindepth 1 -delete; rm -rf ../state; cp -a ../kept/project/. .; cp -a ../kept/state ..",
+            "cd ../state/rcc/runs/*; rm -rf cow; cp -al ../../../../kept/cow .",
         );
-        assert_eq!(snapshot(&self.bench.project()), self.before);
+        kill(&self.bench, &["discard"], moment);
+        let wrong = self.differs();
+        if !wrong.is_empty() {
+            return Err(format!("discard, {moment:?}: {wrong}"));
+        }
+        let again = self.bench.rcc(&["discard"]);
+        let nothing = again.stderr.contains("no run has changes");
+        let record = self.bench.host("bash", &["-c", "ls ../state/rcc/runs/*"]);
+        if (again.code == 0 || nothing) && !record.stdout.contains("cow") {
+            return Ok(());
+        }
+        Err(format!("discard, {moment:?}: {again:?}, left: {record:?}"))
     }
 
-    /// Runs a command to its end and counts its calls by name.
-    fn count(&self, command: &str) -> Vec<(String, u32)> {
-        let trace = self.bench.base().join("trace");
-        let said = self.strace(
-            &[
-                "-o",
-                trace.to_str().unwrap(),
-                "-e",
-                &format!("trace={CALLS}"),
-            ],
-            command,
+    /// Keeps a copy of the layer; what the kernel closed is opened for it.
+    fn keep_layer(&self) {
+        shell(
+            &self.bench,
+            "chmod -R u+rwX ../state/rcc/runs/*/cow/work; mkdir ../kept; cp -a ../state/rcc/runs/*/cow ../kept",
         );
-        assert_eq!(said.code, 0, "{said:?}");
-        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-        for line in std::fs::read_to_string(&trace).unwrap().lines() {
-            if let Some((name, _)) = line
-                .split_once('(')
-                .filter(|(name, _)| name.chars().all(|c| c.is_ascii_alphanumeric()))
-            {
-                *counts.entry(name.to_owned()).or_default() += 1;
+    }
+}
+
+/// Applies and takes back, killed at every moment of the share.
+fn apply_and_undo(name: &str, size: Size, share: Share) -> Tried {
+    let mut tried = Tried::nothing();
+    let mut stage = Stage::new(name, size);
+    println!("{name}: {} entries", stage.before.len());
+    let apply = share.of("apply", &Course::of(&stage.bench, &["apply"]));
+    let undo = share.of("undo", &Course::of(&stage.bench, &["undo"]));
+    stage.forget();
+    let cycles = apply.len().max(undo.len());
+    for cycle in 0..cycles {
+        if let Err(failure) = stage.cycle(apply.get(cycle), undo.get(cycle)) {
+            tried.failed(failure);
+            if tried.is_hopeless() {
+                return tried;
+            }
+            stage = Stage::new(&format!("{name}-{cycle}"), size);
+        }
+        tried.progress(name, cycle + 1, cycles);
+    }
+    tried.moments = apply.len() + undo.len();
+    tried
+}
+
+/// Throws a layer away, killed at every moment of the share.
+fn discard(name: &str, size: Size, share: Share) -> Tried {
+    let mut tried = Tried::nothing();
+    let stage = Stage::new(name, size);
+    stage.keep_layer();
+    let moments = share.of("discard", &Course::of(&stage.bench, &["discard"]));
+    for moment in &moments {
+        if let Err(failure) = stage.discard(moment) {
+            tried.failed(failure);
+            if tried.is_hopeless() {
+                return tried;
             }
         }
-        counts.into_iter().collect()
+        tried.moments += 1;
+        tried.progress(name, tried.moments, moments.len());
     }
-
-    fn strace(&self, flags: &[&str], command: &str) -> Said {
-        let rcc = bench::program();
-        let mut all = vec!["-qq"];
-        all.extend(flags);
-        all.extend(["--", rcc.to_str().unwrap(), command]);
-        self.bench.host("strace", &all)
-    }
-
-    /// Kills a command at a call; whether the moment came.
-    fn kill(&self, command: &str, call: &str, time: u32) {
-        let trace = format!("trace={call}");
-        let inject = format!("inject={call}:signal=SIGKILL:when={time}");
-        let said = self.strace(&["-o", "/dev/null", "-e", &trace, "-e", &inject], command);
-        assert_eq!(
-            said.code, -1,
-            "{command} {call} {time}: the moment never came: {said:?}"
-        );
-    }
-
-    /// Every entry is as it was or as it will be.
-    fn assert_old_or_new(&self, moment: &str) {
-        let now = snapshot(&self.bench.project());
-        let paths: BTreeSet<&PathBuf> = now
-            .keys()
-            .chain(self.before.keys())
-            .chain(self.after.keys())
-            .collect();
-        for path in paths {
-            let temporary = path
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b".rcc-"));
-            // A directory gets its mode and times last.
-            let essence = |tree: &BTreeMap<PathBuf, String>| {
-                tree.get(path).map(|text| match text.split_once(" mode ") {
-                    Some(("directory", _)) => "directory".to_owned(),
-                    _ => text.split(" links ").next().unwrap().to_owned(),
-                })
-            };
-            let is = essence(&now);
-            let fits = is == essence(&self.before)
-                || is == essence(&self.after)
-                || is_same_but_time(&is, &essence(&self.after));
-            assert!(temporary || fits, "{moment}: {}: {is:?}", path.display());
-        }
-    }
-}
-
-/// Links have the time of their making.
-fn is_same_but_time(is: &Option<String>, expected: &Option<String>) -> bool {
-    let without = |text: &Option<String>| {
-        text.as_ref()
-            .map(|text| text.split(" at ").next().unwrap().to_owned())
-    };
-    is.as_ref().is_some_and(|text| text.starts_with("link")) && without(is) == without(expected)
-}
-
-fn without_times(tree: &BTreeMap<PathBuf, String>) -> BTreeMap<PathBuf, String> {
-    let plain = |text: &String| {
-        let (what, rest) = text.split_once(" at ").unwrap();
-        let time = if what.starts_with("file") {
-            rest.split(' ').next().unwrap()
-        } else {
-            ""
-        };
-        format!("{what} {time}")
-    };
-    tree.iter()
-        .map(|(path, text)| (path.clone(), plain(text)))
-        .collect()
-}
-
-/// Every moment, or every so many of them.
-fn moments(counts: &[(String, u32)], each: usize) -> Vec<(String, u32)> {
-    let all = counts
-        .iter()
-        .flat_map(|(name, count)| (1..=*count).map(move |time| (name.clone(), time)));
-    all.step_by(each).collect()
-}
-
-fn matrix(stage: &Stage, each: usize) -> usize {
-    let mut points = 0;
-    stage.reset();
-    let counts = stage.count("apply");
-    for (call, time) in moments(&counts, each) {
-        let moment = format!("apply, {call} {time}");
-        stage.reset();
-        stage.kill("apply", &call, time);
-        stage.assert_old_or_new(&moment);
-        let again = stage.bench.rcc(&["apply"]);
-        // Killed at the very end there is nothing left to do.
-        assert!(
-            again.code == 0 || again.stderr.contains("no run has changes"),
-            "{moment}: {again:?}"
-        );
-        assert_eq!(
-            without_times(&snapshot(&stage.bench.project())),
-            without_times(&stage.after),
-            "{moment}"
-        );
-        let undone = stage.bench.rcc(&["undo"]);
-        assert_eq!(undone.code, 0, "{moment}: {undone:?}");
-        assert_eq!(snapshot(&stage.bench.project()), stage.before, "{moment}");
-        points += 1;
-    }
-    let applied = || {
-        stage.reset();
-        assert_eq!(stage.bench.rcc(&["apply"]).code, 0);
-    };
-    applied();
-    let counts = stage.count("undo");
-    for (call, time) in moments(&counts, each) {
-        let moment = format!("undo, {call} {time}");
-        applied();
-        stage.kill("undo", &call, time);
-        stage.assert_old_or_new(&moment);
-        let again = stage.bench.rcc(&["undo"]);
-        assert!(
-            again.code == 0 || again.stderr.contains("nothing was applied"),
-            "{moment}: {again:?}"
-        );
-        assert_eq!(snapshot(&stage.bench.project()), stage.before, "{moment}");
-        points += 1;
-    }
-    stage.reset();
-    let counts = stage.count("discard");
-    for (call, time) in moments(&counts, each) {
-        stage.reset();
-        stage.kill("discard", &call, time);
-        assert_eq!(snapshot(&stage.bench.project()), stage.before);
-        let again = stage.bench.rcc(&["discard"]);
-        assert!(
-            again.code == 0 || again.stderr.contains("no run has changes"),
-            "discard, {call} {time}: {again:?}"
-        );
-        points += 1;
-    }
-    points
+    tried
 }
 
 #[test]
-fn kill_9_at_every_call_leaves_old_or_new_and_the_same_command_completes() {
-    if !require("strace") {
-        return;
+fn kill_9_at_every_call_of_apply_and_undo_leaves_old_or_new_and_the_same_command_completes() {
+    if require("strace") {
+        apply_and_undo("small", SMALL, Share::ALL).check(500);
     }
-    let stage = Stage::new("small", fill, WORK);
-    let points = matrix(&stage, 1);
-    println!("{points} moments");
-    assert!(points > 200, "{points}");
 }
 
 #[test]
-fn kill_9_at_some_calls_of_a_large_apply() {
+fn kill_9_at_every_call_of_discard_changes_nothing_and_the_same_command_completes() {
+    if require("strace") {
+        discard("discard", SMALL, Share::ALL).check(50);
+    }
+}
+
+#[test]
+fn a_discard_that_goes_on_throws_nothing_else_away() {
     if !require("strace") {
         return;
     }
-    let work = format!(
-        "{WORK}\nfor i in $(seq 600); do echo $i changed > many/$i; echo x > new/$i; done; rm many/7??; for i in $(seq 800 999); do rm many/$i; ln -s x many/$i; done"
-    );
-    let stage = Stage::new(
-        "large",
-        |bench| {
-            fill(bench);
-            for number in 1..1000 {
-                bench.file(&format!("many/{number}"), format!("{number}\n"));
-            }
-        },
-        &work,
-    );
-    // A sample spread over all calls; `RCC_CRASH_EVERY=1` tries every moment, which takes hours.
-    let every = std::env::var("RCC_CRASH_EVERY").ok();
-    let every = every.map_or(997, |every| every.parse().expect("a number of moments"));
-    let points = matrix(&stage, every);
-    println!("{points} moments");
-    assert!(points > 8, "{points}");
+    let bench = crash::bench("goes-on");
+    let first = bench.cow("echo x > first");
+    assert_eq!(first.code, 0, "{first:?}");
+    // The layer has another name by then, and is whole otherwise.
+    kill(&bench, &["discard"], &("unlinkat".to_owned(), 2));
+    assert_eq!(bench.layers(), 0);
+    let second = bench.cow("echo x > second");
+    assert_eq!(second.code, 0, "{second:?}");
+    let finished = bench.rcc(&["discard"]);
+    assert_eq!(finished.code, 0, "{finished:?}");
+    assert!(finished.stderr.contains("finished the rcc discard"));
+    assert_eq!(bench.layers(), 1, "the second run's changes wait");
+    let discarded = bench.rcc(&["discard"]);
+    assert_eq!((discarded.code, bench.layers()), (0, 0), "{discarded:?}");
+}
+
+#[test]
+fn kill_9_at_some_calls_of_a_large_apply_and_undo() {
+    if require("strace") {
+        let matrix = |name: &str, share| apply_and_undo(name, LARGE, share);
+        crash::large("large", matrix).check(8);
+    }
+}
+
+#[test]
+fn kill_9_at_some_calls_of_a_large_discard() {
+    if require("strace") {
+        let matrix = |name: &str, share| discard(name, LARGE, share);
+        crash::large("large-discard", matrix).check(0);
+    }
 }

@@ -59,7 +59,7 @@ const SEND: u64 = 0xc018_2101;
 const NOTIFICATION: usize = 80;
 
 /// One instruction of classic BPF: code, jump if true, jump if false, operand.
-fn instruction(code: u16, jump_true: u8, jump_false: u8, operand: u32) -> [u8; 8] {
+pub(crate) fn instruction(code: u16, jump_true: u8, jump_false: u8, operand: u32) -> [u8; 8] {
     let [a, b] = code.to_ne_bytes();
     let [c, d, e, f] = operand.to_ne_bytes();
     [a, b, jump_true, jump_false, c, d, e, f]

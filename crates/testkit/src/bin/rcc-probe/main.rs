@@ -13,6 +13,7 @@ mod files;
 mod filter;
 mod hunt;
 mod kernel;
+mod kill;
 mod mounts;
 mod namespaces;
 mod net;
@@ -87,6 +88,7 @@ fn tables() -> impl Iterator<Item = &'static Probe> {
         filter::PROBES,
         hunt::PROBES,
         kernel::PROBES,
+        kill::PROBES,
         mounts::PROBES,
         namespaces::PROBES,
         net::PROBES,
