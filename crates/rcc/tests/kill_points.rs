@@ -50,7 +50,7 @@ enum Role {
     Helper,
     Init,
     Agent,
-    /// The guard, threads of the supervisor, children of the agent.
+    /// The guard, children of the agent.
     Other,
 }
 
@@ -129,23 +129,43 @@ impl Trace {
     }
 }
 
-/// The supervisor, whose calls come first, and the two processes that it makes before any thread: the helper, then pid 1.
+/// The supervisor, whose calls come first, with its threads; its first child, the helper; and pid 1, which the helper makes as the
+/// supervisor's child.
 fn first_processes(text: &str) -> BTreeMap<u32, Role> {
-    let pid = |text: &str| text.trim().parse::<u32>().ok();
-    let mut lines = text
-        .lines()
-        .filter_map(|line| line.split_once(char::is_whitespace));
-    let Some(supervisor) = lines.next().and_then(|(first, _)| pid(first)) else {
-        return BTreeMap::new();
-    };
-    let made = lines
-        .filter(|(maker, rest)| pid(maker) == Some(supervisor) && rest.contains("clone3"))
-        .filter_map(|(_, rest)| pid(rest.rsplit_once(" = ")?.1));
-    let known = [Role::Helper, Role::Init];
-    let children = made.zip(known);
-    std::iter::once((supervisor, Role::Supervisor))
-        .chain(children)
-        .collect()
+    let mut roles = BTreeMap::new();
+    // What a call that is not through yet was asked for.
+    let mut asked: BTreeMap<u32, &str> = BTreeMap::new();
+    for line in text.lines() {
+        let Some((maker, rest)) = line.split_once(char::is_whitespace) else {
+            continue;
+        };
+        let Ok(maker) = maker.parse::<u32>() else {
+            continue;
+        };
+        if roles.is_empty() {
+            roles.insert(maker, Role::Supervisor);
+        }
+        if !rest.contains("clone3") {
+            continue;
+        }
+        if rest.contains("flags=") {
+            asked.insert(maker, rest);
+        }
+        let made = rest
+            .rsplit_once(" = ")
+            .and_then(|(_, pid)| pid.parse().ok());
+        let (Some(made), Some(flags)) = (made, asked.get(&maker)) else {
+            continue;
+        };
+        let role = match roles.get(&maker) {
+            Some(Role::Supervisor) if flags.contains("CLONE_THREAD") => Role::Supervisor,
+            Some(Role::Supervisor) if flags.contains("CLONE_NEWUSER") => Role::Helper,
+            Some(Role::Helper) if flags.contains("CLONE_PARENT") => Role::Init,
+            _ => continue,
+        };
+        roles.insert(made, role);
+    }
+    roles
 }
 
 /// Some of the points of each process, evenly spread over its life, or all.
@@ -410,7 +430,6 @@ impl Scene {
         assert_eq!(left.same, before.same, "{what}");
         match killed.ending {
             Ending::Code(code) => left.assert_tidy(code, &what),
-            // The supervisor itself or one of its threads was hit.
             Ending::Signal(9) => left.assert_lost(&what),
             Ending::Signal(_) | Ending::TimedOut => panic!("{what}"),
         }
