@@ -208,7 +208,8 @@ look() {
     for group in $(groups "$1"); do echo "group $group with $(wc -l < $group/cgroup.procs)"; done
     "$3" ps --all --json | sed 's/^/run /'
 }
-groups() { find /sys/fs/cgroup -type d -name "rcc-run-${1##*/}-*"; }
+# Groups of others come and go meanwhile.
+groups() { find /sys/fs/cgroup -type d -name "rcc-run-${1##*/}-*" 2>/dev/null; }
 set -e
 look "$@"
 [ "$4" = next ] || exit 0
@@ -294,7 +295,15 @@ impl Left {
         }
         for path in &self.records {
             let file = path.split_once('/').map_or("", |(_, file)| file);
-            let known = ["", "run.json", "end.json", "audit.jsonl", "desk"].contains(&file)
+            let known = [
+                "",
+                "run.json",
+                ".end.json",
+                "end.json",
+                "audit.jsonl",
+                "desk",
+            ]
+            .contains(&file)
                 || file.starts_with(".run.json.")
                 || file.starts_with(".end.json.");
             assert!(known, "{path} {what}");
