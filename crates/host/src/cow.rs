@@ -28,6 +28,7 @@ pub use apply::{Choice, Guarded, Offer, Outcome, Part, Pick, Standing, apply, le
 pub use beneath::Tree;
 pub use changes::{Change, Changes, Differences, Status, changes};
 pub use content::{Content, content};
+pub use journal::Direction;
 pub use layer::{Base, Layer, finish_removal};
 pub use looks::{AttributeChange, attribute_changes};
 pub use meta::{EntryType, Meta, Time};
@@ -36,7 +37,7 @@ pub use snapshot::{
     Closed, DirectChange, DirectChanges, Held, Request as SnapshotRequest, Taken, close,
     direct_changes, held, remove as remove_snapshot, take,
 };
-pub use undo::{Undone, has_open, last, undo};
+pub use undo::{Afterwards, Undone, has_open, last, redo, undo};
 
 /// A layer or project that cannot be read or changed.
 #[derive(Debug, thiserror::Error)]

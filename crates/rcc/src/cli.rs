@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Apply(ApplyArgs),
     /// Take the last rcc apply back, or what a direct run with --snapshot changed
     Undo(UndoArgs),
+    /// Bring again what the last rcc undo took back
+    Redo(RedoArgs),
     /// Throw away what a copy-on-write run changed, or the snapshot of a direct run
     Discard(DiscardArgs),
     /// List the runs that are under way
@@ -315,6 +317,18 @@ pub(crate) struct UndoArgs {
     #[command(flatten)]
     pub(crate) choice: ChangesChoice,
     /// The run's id or name (default: the one that was applied last)
+    #[arg(value_name = "RUN", conflicts_with = "run")]
+    pub(crate) id: Option<String>,
+    /// Keep nothing of what goes: it takes no room, and rcc redo cannot bring it again
+    #[arg(long)]
+    pub(crate) forget: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RedoArgs {
+    #[command(flatten)]
+    pub(crate) choice: ChangesChoice,
+    /// The run's id or name (default: the one that was undone last)
     #[arg(value_name = "RUN", conflicts_with = "run")]
     pub(crate) id: Option<String>,
 }

@@ -16,6 +16,7 @@ pub(crate) mod man;
 pub(crate) mod net;
 pub(crate) mod plan;
 pub(crate) mod ps;
+pub(crate) mod redo;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod shell;

@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::error::{CliError, Kind};
 use crate::output;
 use crate::record::Record;
+use crate::runs::one_of;
 
 pub(crate) use applied::{Applied, alone, applied};
 pub(crate) use discarded::finish_discards;
@@ -35,8 +36,6 @@ pub(crate) use text::unified;
 enum ChoiceError {
     #[error("no copy-on-write run is called {}", rcc_plan::escape(id))]
     Unknown { id: String },
-    #[error("several copy-on-write runs begin with {}: {}", rcc_plan::escape(id), found.join(", "))]
-    Ambiguous { id: String, found: Vec<String> },
     #[error("no run has changes for the project {}", rcc_plan::escape(project))]
     None { project: PathBuf },
     #[error("several runs have changes for the project {}: {}", rcc_plan::escape(project), found.join(", "))]
@@ -163,22 +162,7 @@ fn named(context: &Context, runs: &[CowRun], word: &str) -> Option<String> {
 }
 
 fn by_id(runs: Vec<CowRun>, id: &str) -> Result<CowRun, CliError> {
-    let mut matching: Vec<CowRun> = runs
-        .into_iter()
-        .filter(|run| run.id.starts_with(id))
-        .collect();
-    if let Some(exact) = matching.iter().position(|run| run.id == id) {
-        return Ok(matching.swap_remove(exact));
-    }
-    if matching.len() > 1 {
-        let found = matching.into_iter().map(|run| run.id).collect();
-        let id = id.to_owned();
-        return Err(CliError::new(
-            Kind::User,
-            ChoiceError::Ambiguous { id, found },
-        ));
-    }
-    matching.pop().ok_or_else(|| {
+    one_of(runs, |run| &run.id, id)?.ok_or_else(|| {
         CliError::new(Kind::User, ChoiceError::Unknown { id: id.to_owned() })
             .hint("rcc diff --list lists the runs that have changes")
     })

@@ -41,7 +41,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "1",
-        "`rcc plan --why` and `rcc net test`: the connection is not allowed. `rcc apply` and `rcc undo`: you changed something meanwhile, which was left as it is.",
+        "`rcc plan --why` and `rcc net test`: the connection is not allowed. `rcc apply`, `rcc undo` and `rcc redo`: you changed something meanwhile, which was left as it is.",
     ),
     (
         "124",

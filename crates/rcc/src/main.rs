@@ -99,6 +99,7 @@ fn dispatch(cli: Cli, early: Option<Early>) -> Result<u8, CliError> {
         Some(Command::Diff(args)) => commands::diff::run(&args),
         Some(Command::Apply(args)) => commands::apply::run(&args),
         Some(Command::Undo(args)) => commands::undo::run(&args),
+        Some(Command::Redo(args)) => commands::redo::run(&args),
         Some(Command::Discard(args)) => commands::discard::run(&args),
         Some(Command::Ps(args)) => commands::ps::run(&args),
         Some(Command::Home(args)) => commands::home::run(args),

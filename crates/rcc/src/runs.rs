@@ -168,21 +168,31 @@ pub(crate) fn named(context: &Context, word: &str) -> Result<Found, CliError> {
     if let Some(place) = place {
         return Ok(runs.swap_remove(place));
     }
-    runs.retain(|run| run.description.id.starts_with(word));
-    let id = word.to_owned();
-    match (runs.pop(), runs.is_empty()) {
-        (Some(found), true) if !word.is_empty() => Ok(found),
-        (Some(last), _) => {
-            let found = runs.into_iter().chain([last]);
-            let found = found.map(|run| run.description.id).collect();
-            Err(CliError::new(
-                Kind::User,
-                RunsError::Ambiguous { id, found },
-            ))
-        }
-        (None, _) => Err(CliError::new(Kind::User, RunsError::Unknown { id })
-            .hint("rcc ps --all lists the runs")),
+    one_of(runs, |run| &run.description.id, word)?.ok_or_else(|| {
+        let id = word.to_owned();
+        CliError::new(Kind::User, RunsError::Unknown { id }).hint("rcc ps --all lists the runs")
+    })
+}
+
+/// The run whose id a word is, or the beginning of whose id alone; of several that begin so none is taken.
+pub(crate) fn one_of<T>(
+    mut runs: Vec<T>,
+    id_of: impl Fn(&T) -> &str,
+    word: &str,
+) -> Result<Option<T>, CliError> {
+    if let Some(place) = runs.iter().position(|run| id_of(run) == word) {
+        return Ok(Some(runs.swap_remove(place)));
     }
+    runs.retain(|run| id_of(run).starts_with(word));
+    if runs.len() > 1 {
+        let found = runs.iter().map(|run| id_of(run).to_owned()).collect();
+        let id = word.to_owned();
+        return Err(CliError::new(
+            Kind::User,
+            RunsError::Ambiguous { id, found },
+        ));
+    }
+    Ok(runs.pop().filter(|_| !word.is_empty()))
 }
 
 /// The id of the run that has this name, if there is one: for commands that look runs up by their ids.

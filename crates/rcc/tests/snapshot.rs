@@ -111,7 +111,7 @@ fn a_direct_run_is_taken_back_to_the_last_bit() {
         "D\tremoved\n",
         "D\tgone/deep/b\n",
         "M\tmode\n",
-        "M\ttimes\n",
+        "M\ttimes\t(times only)\n",
         "T\tto-directory/\n",
         "T\tholder\n",
         "A\tnew/deep/file\n",
@@ -126,8 +126,11 @@ fn a_direct_run_is_taken_back_to_the_last_bit() {
     let text = bench.rcc(&["diff", "kept"]).stdout;
     assert!(text.contains(" kept of the user\n+more\n"), "{text}");
 
+    let after = snapshot(&bench.project());
     let undone = bench.rcc(&["undo"]);
     assert_eq!(undone.code, 0, "{undone:?}");
+    let told = "not kept: fifo, which is no file, or cannot be read";
+    assert!(undone.stderr.contains(told), "{undone:?}");
     assert_eq!(snapshot(&bench.project()), before);
     let path = |name: &str| bench.project().join(name);
     for name in ["kept", "gone", "again"] {
@@ -145,6 +148,128 @@ fn a_direct_run_is_taken_back_to_the_last_bit() {
         nothing.stderr.contains("nothing was applied"),
         "{nothing:?}"
     );
+
+    // And all of it but the FIFO comes again, and goes again.
+    let names = bench.rcc(&["diff", "--name-status"]).stdout;
+    let redone = bench.rcc(&["redo"]);
+    assert_eq!(redone.code, 0, "{redone:?}");
+    let mut expected = after;
+    expected.remove(&path("fifo"));
+    // The name that the agent took from it is kept in the record, as one of the same file, for the next undo.
+    let pair = expected.get_mut(&path("pair")).unwrap();
+    *pair = pair.replace(" links 1 ", " links 2 ");
+    assert_eq!(snapshot(&bench.project()), expected);
+    assert_eq!(names, "", "what was undone is no change that waits");
+    let again = bench.rcc(&["diff", "--name-status"]).stdout;
+    assert!(
+        again.contains("M\tkept\n") && again.contains("A\tnew/deep/file\n"),
+        "{again}"
+    );
+    let nothing = bench.rcc(&["redo"]);
+    assert_eq!(nothing.code, 125, "{nothing:?}");
+    assert!(
+        nothing.stderr.contains("nothing was taken back"),
+        "{nothing:?}"
+    );
+    assert_eq!(bench.rcc(&["undo"]).code, 0);
+    assert_eq!(snapshot(&bench.project()), before);
+}
+
+#[test]
+fn an_undo_without_room_to_keep_what_goes_changes_nothing_unless_it_may_forget() {
+    if !require("unshare") {
+        return;
+    }
+    let bench = Bench::new("full-undo");
+    bench.file("a", "1\n");
+    let rcc = bench::program();
+    let script = format!(
+        "mount -t tmpfs -o mode=700,size=4m none ../state; rcc={}
+$rcc run -n --snapshot -- sh -c 'echo 2 > a; head -c 8000000 /dev/zero | tr \\\\0 x > large'
+$rcc undo; echo $? $(cat a) $(ls)
+find ../state -path '*/undo/2' | grep . || echo nothing is left
+$rcc undo --forget; echo $? $(cat a) $(ls); $rcc redo; echo $?",
+        rcc.display()
+    );
+    let output = bench.host("unshare", &["-rm", "sh", "-c", &script]);
+    assert_eq!(
+        output.stdout, "125 2 a large\nnothing is left\n0 1 a\n125\n",
+        "{output:?}"
+    );
+    assert!(output.stderr.contains("rcc undo --forget"), "{output:?}");
+}
+
+/// What an agent can do to an entry besides its content.
+#[test]
+fn changes_of_nothing_but_attributes_modes_and_times_are_shown() {
+    let bench = Bench::new("looks");
+    for name in [
+        "noted", "listed", "dated", "mode", "same", "with", "d/in", "like/x",
+    ] {
+        bench.file(name, "same\n");
+    }
+    symlink("dated", bench.project().join("link")).unwrap();
+    let set = |name: &str, attribute: &str, value: &[u8]| {
+        setxattr(
+            bench.project().join(name),
+            attribute,
+            value,
+            XattrFlags::empty(),
+        )
+        .unwrap();
+    };
+    // An access list that names the caller (`linux/posix_acl_xattr.h`): tag, rights and id of each entry.
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in [
+        (0x01_u16, 7_u16, u32::MAX),
+        (0x02, 4, rustix::process::geteuid().as_raw()),
+        (0x04, 0, u32::MAX),
+        (0x10, 4, u32::MAX),
+        (0x20, 0, u32::MAX),
+    ] {
+        list.extend(tag.to_le_bytes());
+        list.extend(rights.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    set("noted", "user.note", b"of the user");
+    set("with", "user.note", b"of the agent\x1b");
+    set("with", "system.posix_acl_access", &list);
+    set("like", "user.note", b"of the agent");
+    let touch = "find . -exec touch -h -d '2001-02-03 04:05:06.789' {} +";
+    assert_eq!(bench.host("sh", &["-c", touch]).code, 0);
+    let before = snapshot(&bench.project());
+    let output = run(
+        &bench,
+        "set -e; cp --attributes-only --preserve=xattr with noted; cp --attributes-only --preserve=mode with listed
+         touch -d '2002-02-02 02:02:02.2Z' dated; touch -h -d 2003-03-03 link; chmod 640 mode
+         cp -r --attributes-only --preserve=xattr like/. d; rm d/x; touch -d '2001-02-03 04:05:06.789' noted listed d
+         cp same s; cat s > same; rm s; touch -d '2001-02-03 04:05:06.789' same .",
+    );
+    assert_eq!(output.code, 0, "{output:?}");
+    let names = bench.rcc(&["diff", "--name-status"]);
+    assert_eq!(
+        names.stdout,
+        "M\td/\t(attributes only)\nM\tdated\t(times only)\nM\tlink\t(times only)\nM\tlisted\nM\tmode\nM\tnoted\t(attributes only)\n",
+        "{names:?}"
+    );
+    let text = bench.rcc(&["diff"]).stdout;
+    for line in [
+        "old user.note: of the user\nnew user.note: of the agent\\u{1b}\n",
+        "new access list: user::rwx,user:",
+        "old time 2001-02-03T04:05:06.789Z\nnew time 2002-02-02T02:02:02.200Z\n",
+        "old file mode 0644\nnew file mode 0640\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let json = bench.rcc(&["diff", "--json", "noted"]).stdout;
+    assert!(json.contains(r#""differs":["attributes"]"#), "{json}");
+    let stat = bench.rcc(&["diff", "--stat", "dated"]).stdout;
+    assert_eq!(stat, " M dated | +0 -0, times\n");
+    for direction in ["undo", "redo", "undo"] {
+        let done = bench.rcc(&[direction]);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    assert_eq!(snapshot(&bench.project()), before);
 }
 
 #[test]
@@ -519,8 +644,10 @@ fn two_runs_at_once_are_told_and_each_is_taken_back() {
         .stderr(Stdio::piped());
     let first = command.spawn().unwrap();
     wait_for(&bench.project().join("first"));
-    let second = run(&bench, "echo second > second; echo 2 > a; touch go");
+    let second = run(&bench, "echo second > second; echo 2 > a");
     assert_eq!(second.code, 0, "{second:?}");
+    // Only now: which of two runs that end together is the later one, nobody knows.
+    bench.file("go", "");
     let told = "other runs worked on the project at the same time";
     assert!(second.stderr.contains(told), "{second:?}");
     let first = first.wait_with_output().unwrap();

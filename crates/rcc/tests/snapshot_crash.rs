@@ -282,6 +282,46 @@ fn kill_9_at_calls_of_a_run_with_a_snapshot_and_of_its_undo_leads_back() {
     }
 }
 
+/// A redo takes back by the same steps as an undo, the undo's own journal.
+#[test]
+fn kill_9_at_calls_of_a_redo_brings_all_again_with_the_same_command_and_loses_nothing() {
+    if !require("strace") {
+        return;
+    }
+    let stage = Stage::new("redo", SMALL);
+    let rcc = |command: &str| {
+        let said = stage.bench.rcc(&[command]);
+        assert_eq!(said.code, 0, "{command}: {said:?}");
+    };
+    assert_eq!(stage.bench.rcc(&stage.run()).code, 0);
+    rcc("undo");
+    rcc("redo");
+    let after = read(&stage.bench.project());
+    rcc("undo");
+    assert_ne!(difference(&after, &stage.before, None), "");
+    let course = Course::of(&stage.bench, &["redo"]);
+    rcc("undo");
+    let share = Share {
+        every: crash::number("RCC_CRASH_EVERY", 4),
+        ..Share::ALL
+    };
+    let moments = share.of("redo", &course);
+    assert!(moments.len() > 10, "{moments:?}");
+    for moment in moments {
+        kill(&stage.bench, &["redo"], &moment);
+        let now = read(&stage.bench.project());
+        let wrong = neither_old_nor_new(&now, &after, &stage.before);
+        assert_eq!(wrong, "", "{moment:?}: neither old nor new");
+        let again = stage.bench.rcc(&["redo"]);
+        let nothing = again.stderr.contains("nothing was taken back");
+        assert!(again.code == 0 || nothing, "{moment:?}: {again:?}");
+        let wrong = difference(&read(&stage.bench.project()), &after, None);
+        assert_eq!(wrong, "", "{moment:?}");
+        rcc("undo");
+        assert_eq!(stage.differs(), "", "{moment:?}");
+    }
+}
+
 #[test]
 fn kill_9_at_every_call_of_the_discard_of_a_snapshot_changes_nothing_and_the_same_command_completes()
  {

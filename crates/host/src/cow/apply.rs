@@ -124,7 +124,8 @@ pub(crate) fn resume(
     outcome: &mut Outcome,
 ) -> Result<(), CowError> {
     for entry in entries(record)? {
-        if entry.progress()? == Progress::Open {
+        // An undo that was interrupted is completed by rcc undo or rcc redo.
+        if entry.progress()? == Progress::Open && entry.reverses()?.is_none() {
             let journal = entry.journal()?;
             at_work::finish(&entry, &journal, Sides { upper, lower }, known, outcome)?;
         }

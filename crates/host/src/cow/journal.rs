@@ -4,13 +4,15 @@
 //! the number of their step, are what the project had. `closed.json` says what the project has since; with `undone` it has
 //! what it had before. A directory without `journal.json` is of an apply that touched nothing.
 
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rcc_plan::SafeBytes;
-use rustix::fs::{CWD, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,7 @@ pub(crate) const UNDO: &str = "undo";
 pub(crate) const JOURNAL: &str = "journal.json";
 pub(crate) const CLOSED: &str = "closed.json";
 const UNDONE: &str = "undone";
+const REVERSES: &str = "reverses.json";
 /// Most bytes that the paths of one journal take together: it is read into memory whole. A million entries of an ordinary project
 /// take a tenth of that; directories in directories with names of 255 bytes, whose paths grow with the square of their depth,
 /// are 2,000 levels deep then.
@@ -73,6 +76,11 @@ pub(crate) struct Step {
 /// The name of what a step made of both sides.
 pub(crate) fn made(index: usize) -> String {
     format!("{index}.new")
+}
+
+/// The name under which the very file is kept that a step replaced, where it has others.
+pub(crate) fn inode(index: usize) -> String {
+    format!("{index}.inode")
 }
 
 impl Step {
@@ -161,6 +169,60 @@ pub(crate) struct Ended {
     pub(crate) after: Option<Meta>,
 }
 
+/// Which way something is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// To what was before an apply or a run.
+    Undo,
+    /// To what was before an undo.
+    Redo,
+}
+
+/// What `reverses.json` says: the steps are another entry's, the other way round.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Reversal {
+    /// The other entry.
+    pub(crate) number: u32,
+    pub(crate) direction: Direction,
+}
+
+/// How many other names of a file are written down beside each: those that did not change, and those that are restored
+/// first. All of all would be the square of their number.
+const OTHERS: usize = 8;
+
+/// Says of names of files that have several what the others are, one of which an undo finds again. `all` gives every name
+/// of a file, by device and inode, as far as more are known than these steps have.
+pub(crate) fn name_others(mut steps: Vec<&mut Step>, all: &dyn Fn((u64, u64)) -> Vec<SafeBytes>) {
+    let key = |step: &Step| {
+        let meta = step
+            .before
+            .filter(|meta| meta.is_file() && meta.links > 1)?;
+        Some((meta.device, meta.inode))
+    };
+    let mut changed: HashMap<(u64, u64), Vec<SafeBytes>> = HashMap::new();
+    for step in &steps {
+        if let Some(key) = key(step) {
+            changed.entry(key).or_default().push(step.path.clone());
+        }
+    }
+    let mut others: HashMap<(u64, u64), Vec<SafeBytes>> = HashMap::new();
+    for (key, changed) in changed {
+        let known: BTreeSet<&OsStr> = changed.iter().map(SafeBytes::as_os_str).collect();
+        let mut names = all(key);
+        names.retain(|name| !known.contains(name.as_os_str()));
+        names.truncate(OTHERS);
+        // An undo begins with the last step.
+        names.extend(changed.iter().rev().take(OTHERS).cloned());
+        others.insert(key, names);
+    }
+    for step in &mut steps {
+        let names = key(step).and_then(|key| others.get(&key));
+        let names = names.into_iter().flatten();
+        step.names = names.filter(|name| **name != step.path).cloned().collect();
+    }
+}
+
 /// The directory of one apply.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -232,31 +294,35 @@ impl Entry {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(on("make", &path)(errno)),
         }
+        Self::sweep(record)?;
         let store =
             rustix::fs::openat(CWD, &path, DIRECTORY, Mode::empty()).map_err(on("open", &path))?;
-        let mut last = 0;
-        for entry in entries(record)? {
-            if entry.progress()? == Progress::Planned {
-                remove_tree(store.as_fd(), &entry.number.to_string())?;
-            } else {
-                last = entry.number;
-            }
-        }
-        let number = last + 1;
+        let number = entries(record)?.last().map_or(0, |last| last.number) + 1;
         rustix::fs::mkdirat(&store, number.to_string(), Mode::RWXU).map_err(on("make", &path))?;
         open(&store, &path, number)
     }
 
+    /// Removes what was planned and touched nothing.
+    pub(crate) fn sweep(record: &Path) -> Result<(), CowError> {
+        for entry in entries(record)? {
+            if entry.progress()? == Progress::Planned {
+                let path = record.join(UNDO);
+                let store = rustix::fs::openat(CWD, &path, DIRECTORY, Mode::empty())
+                    .map_err(on("open", &path))?;
+                remove_tree(store.as_fd(), &entry.number.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn progress(&self) -> Result<Progress, CowError> {
-        let has = |name: &str| match rustix::fs::statat(
-            &self.directory,
-            name,
-            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
-        ) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(on("look into", &self.path)(errno)),
-        };
+        let has =
+            |name: &str| match rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)
+            {
+                Ok(_) => Ok(true),
+                Err(Errno::NOENT) => Ok(false),
+                Err(errno) => Err(on("look into", &self.path)(errno)),
+            };
         Ok(if has(UNDONE)? {
             Progress::Undone
         } else if has(CLOSED)? {
@@ -281,6 +347,33 @@ impl Entry {
     /// Notes that all steps were undone.
     pub(crate) fn undone(&self) -> Result<(), CowError> {
         self.write(UNDONE, &())
+    }
+
+    /// Notes, before the journal is written, that it is another's the other way round.
+    pub(crate) fn reverse(&self, reversal: &Reversal) -> Result<(), CowError> {
+        self.write(REVERSES, reversal)
+    }
+
+    /// Which entry this one takes back; none of an apply or a run.
+    pub(crate) fn reverses(&self) -> Result<Option<Reversal>, CowError> {
+        match rustix::fs::statat(&self.directory, REVERSES, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => self.read(REVERSES).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(on("look into", &self.path)(errno)),
+        }
+    }
+
+    /// Removes what was kept for steps that were taken back.
+    pub(crate) fn forget(&self, steps: impl Iterator<Item = usize>) -> Result<(), CowError> {
+        for index in steps {
+            for name in [index.to_string(), made(index), inode(index)] {
+                match rustix::fs::unlinkat(&self.directory, &name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(errno) => return Err(on("remove", self.path.join(name))(errno)),
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn journal(&self) -> Result<Journal, CowError> {

@@ -197,7 +197,7 @@ pub enum Held {
     Undone,
 }
 
-/// What a record holds of a direct run; looks at names alone.
+/// What a record holds of a direct run; looks at hardly more than names.
 ///
 /// # Errors
 /// The record cannot be looked into.
@@ -211,7 +211,7 @@ pub fn held(record: &Path) -> Result<Option<Held>, CowError> {
         }
     };
     Ok(if has("undo/1/direct")? {
-        Some(if has("undo/1/undone")? {
+        Some(if super::undo::is_undone(record)? {
             Held::Undone
         } else {
             Held::Changes

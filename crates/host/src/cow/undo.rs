@@ -1,22 +1,21 @@
-//! Takes an apply back: everything that it replaced or removed is restored as it was, what it made goes. Entries that
-//! changed since are left alone. Interrupted anywhere, the same call again goes on.
+//! Takes an apply, or what a direct run changed, back: everything that was replaced or removed is restored as it was, what
+//! was made goes. Entries that changed since are left alone. What goes is kept first, as an entry of its own: taking that
+//! one back brings the changes again, by the same steps. Interrupted anywhere, the same call again goes on.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+mod directories;
+mod restore;
+mod reverse;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-
-use super::apply::{Outcome, lower_now, resume, split};
-use super::attributes::Attributes;
-use super::beneath::{look_at, open_file, open_up};
-use super::compare::same_content;
-use super::journal::{Action, Ended, Entry, Journal, Progress, Step, entries};
+use super::apply::{lower_now, resume};
+use super::changes::changes;
+use super::journal::{Direction, Entry, Journal, Progress, entries};
 use super::known::Known;
-use super::place::{self, Looks, Placed};
-use super::{Base, CowError, EntryType, Layer, Meta, Tree, on};
+use super::place;
+use super::{Base, CowError, Layer, Tree, on};
+use restore::Work;
 
 /// What became of the entries.
 #[derive(Debug, Default)]
@@ -25,6 +24,17 @@ pub struct Undone {
     pub restored: usize,
     /// What changed since, and was left alone.
     pub conflicts: Vec<PathBuf>,
+    /// What is gone now and cannot be brought again: FIFOs, sockets and devices, and files that the caller cannot read.
+    pub lost: Vec<PathBuf>,
+}
+
+/// Whether what is taken back can be brought again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// It is kept in the record: a copy, where the file system shares no blocks.
+    Redo,
+    /// It is gone.
+    Nothing,
 }
 
 /// Whether an apply of the run was interrupted.
@@ -33,40 +43,63 @@ pub struct Undone {
 /// The store cannot be read.
 pub fn has_open(record: &Path) -> Result<bool, CowError> {
     for entry in entries(record)? {
-        if entry.progress()? == Progress::Open {
+        if entry.progress()? == Progress::Open && entry.reverses()?.is_none() {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// What the last apply of a run that can be undone lies over, and when it was made.
+/// What the last apply, run or undo that can be taken back in this direction lies over, and when it was made.
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn last(record: &Path) -> Result<Option<(Base, std::time::SystemTime)>, CowError> {
+pub fn last(
+    record: &Path,
+    direction: Direction,
+) -> Result<Option<(Base, std::time::SystemTime)>, CowError> {
+    let Some(entry) = standing(record, direction)? else {
+        return Ok(None);
+    };
+    let made = std::fs::metadata(&entry.path)
+        .and_then(|data| data.modified())
+        .map_err(|source| CowError::Call {
+            action: "look at",
+            path: entry.path.clone(),
+            source,
+        })?;
+    Ok(Some((entry.journal()?.base, made)))
+}
+
+/// Whether what a record holds was taken back; looks at names alone.
+pub(crate) fn is_undone(record: &Path) -> Result<bool, CowError> {
+    Ok(standing(record, Direction::Undo)?.is_none())
+}
+
+/// The newest entry whose steps stand in the project; looking for one to be undone, undos do not count. One to be redone is
+/// an undo after which nothing else was applied.
+pub(crate) fn standing(record: &Path, direction: Direction) -> Result<Option<Entry>, CowError> {
     for entry in entries(record)?.into_iter().rev() {
-        if matches!(entry.progress()?, Progress::Open | Progress::Closed) {
-            let made = std::fs::metadata(&entry.path)
-                .and_then(|data| data.modified())
-                .map_err(|source| CowError::Call {
-                    action: "look at",
-                    path: entry.path.clone(),
-                    source,
-                })?;
-            return Ok(Some((entry.journal()?.base, made)));
+        let reverses = entry.reverses()?.map(|reversal| reversal.direction);
+        match (entry.progress()?, reverses, direction) {
+            (Progress::Planned | Progress::Undone, _, _) | (Progress::Open, Some(_), _) => {}
+            (Progress::Closed, Some(Direction::Undo), Direction::Redo)
+            | (_, None | Some(Direction::Redo), Direction::Undo) => return Ok(Some(entry)),
+            (_, None, Direction::Redo) => return Ok(None),
+            (_, Some(_), _) => {}
         }
     }
     Ok(None)
 }
 
-/// Undoes the last apply of a run that was not undone yet. One that was interrupted is completed first.
+/// Undoes the last apply of a run, or what a direct one changed, that was not undone yet. An apply or an undo that was
+/// interrupted is completed first.
 ///
 /// # Errors
-/// Something cannot be read or written; calling again goes on where it stopped.
-pub fn undo(record: &Path) -> Result<Option<Undone>, CowError> {
+/// Something cannot be read or written, kept above all; calling again goes on where it stopped.
+pub fn undo(record: &Path, afterwards: Afterwards) -> Result<Option<Undone>, CowError> {
     let layer = Layer::open(record)?;
-    let mut outcome = Outcome::default();
+    let mut outcome = super::Outcome::default();
     if let Some(layer) = &layer {
         let mut known = Known::load(layer.path())?;
         resume(
@@ -77,26 +110,96 @@ pub fn undo(record: &Path) -> Result<Option<Undone>, CowError> {
             &mut outcome,
         )?;
     }
-    for entry in entries(record)?.into_iter().rev() {
-        if entry.progress()? == Progress::Closed {
-            return back(&entry, layer).map(Some);
+    complete(record, Direction::Redo)?;
+    match standing(record, Direction::Undo)? {
+        Some(entry) => back(record, &entry, Direction::Undo, afterwards).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Brings again what the last undo took away.
+///
+/// # Errors
+/// As [`undo`].
+pub fn redo(record: &Path) -> Result<Option<Undone>, CowError> {
+    complete(record, Direction::Undo)?;
+    match standing(record, Direction::Redo)? {
+        Some(entry) => back(record, &entry, Direction::Redo, Afterwards::Redo).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Completes what was interrupted on its way in this direction.
+fn complete(record: &Path, direction: Direction) -> Result<(), CowError> {
+    let all = entries(record)?;
+    for reversal in &all {
+        let Some(of) = reversal.reverses()?.filter(|of| of.direction == direction) else {
+            continue;
+        };
+        // Of one that is closed only the note is missing.
+        let is_begun = matches!(reversal.progress()?, Progress::Open | Progress::Closed);
+        if let Some(entry) = all.iter().find(|entry| entry.number == of.number)
+            && is_begun
+            && entry.progress()? == Progress::Closed
+        {
+            back(record, entry, direction, Afterwards::Redo)?;
+        }
+    }
+    Ok(())
+}
+
+/// The entry that keeps what taking back this one replaces, if there is one.
+fn keeper_of(record: &Path, entry: &Entry) -> Result<Option<(Entry, Progress)>, CowError> {
+    for other in entries(record)?.into_iter().rev() {
+        let progress = other.progress()?;
+        if progress != Progress::Planned
+            && other.reverses()?.map(|of| of.number) == Some(entry.number)
+        {
+            return Ok(Some((other, progress)));
         }
     }
     Ok(None)
 }
 
-fn back(entry: &Entry, layer: Option<Layer>) -> Result<Undone, CowError> {
+fn back(
+    record: &Path,
+    entry: &Entry,
+    direction: Direction,
+    afterwards: Afterwards,
+) -> Result<Undone, CowError> {
     let journal = entry.journal()?;
     let ended = entry.ended()?;
     let lower = journal.base.lower()?;
-    let work = Work {
-        entry,
-        journal: &journal,
-        lower: &lower,
+    let keeper = match keeper_of(record, entry)? {
+        // All that was missing is the note of it.
+        Some((keeper, Progress::Closed | Progress::Undone)) => {
+            let kept = keeper.ended()?;
+            entry.undone()?;
+            return Ok(Undone {
+                restored: kept.iter().filter(|ended| !ended.skipped).count(),
+                ..Undone::default()
+            });
+        }
+        Some((keeper, _)) => Some(keeper),
+        None => None,
     };
+    let opened = Work::new(entry, &journal, &lower, None);
+    opened.open_directories(&ended);
+    let keeper = match (keeper, afterwards) {
+        (Some(keeper), _) => Some(keeper),
+        (None, Afterwards::Redo) => {
+            let kept = reverse::keep(record, entry, &journal, &ended, &lower, direction);
+            if kept.is_err() {
+                // Half of it takes room. The first error is the one to report.
+                let _ = Entry::sweep(record);
+            }
+            Some(kept?)
+        }
+        (None, Afterwards::Nothing) => None,
+    };
+    let work = Work::new(entry, &journal, &lower, keeper.as_ref());
     let mut undone = Undone::default();
     let mut restored = BTreeSet::new();
-    work.open_directories(&ended);
     for (index, (step, ended)) in journal.steps.iter().zip(&ended).enumerate().rev() {
         if ended.skipped {
             continue;
@@ -111,390 +214,40 @@ fn back(entry: &Entry, layer: Option<Layer>) -> Result<Undone, CowError> {
     work.directories(&restored)?;
     place::synchronise(&lower, journal.steps.iter().map(|step| step.path.as_path()))
         .map_err(on("write", lower.shown(Path::new(""))))?;
-    if let Some(mut layer) = layer {
-        let mut known = Known::load(layer.path())?;
-        for index in restored {
-            let Some(step) = journal.steps.get(index) else {
-                continue;
-            };
-            let path = step.path.as_path();
-            known.note(path, lower_now(&lower, path)?.as_ref());
-        }
-        known.save()?;
-        layer.settle(false)?;
+    if let Some(layer) = Layer::open(record)? {
+        note(layer, &journal, &restored, &lower, direction)?;
     }
-    entry.undone()?;
+    if let Some(keeper) = keeper {
+        undone.lost = reverse::close(&keeper, &journal, &restored, &lower)?;
+        entry.undone()?;
+        // What is in its place again, or was made by the run, is nothing to be kept twice.
+        entry.forget(restored.into_iter())?;
+    } else {
+        entry.undone()?;
+    }
     Ok(undone)
 }
 
-/// The rights of an owner, which an undo takes itself in directories that are closed to it.
-const OWN: u32 = 0o700;
-
-/// Whether an entry is what an apply or a run left there; a directory may have been opened to its owner meanwhile.
-fn is_as_left(now: &Meta, after: &Meta) -> bool {
-    let open = |meta: &Meta| Meta {
-        mode: meta.mode | OWN,
-        ..*meta
-    };
-    if now.is_directory() && after.is_directory() {
-        return open(now).is_as_left(&open(after));
-    }
-    now.is_as_left(after)
-}
-
-/// One undo at work.
-struct Work<'a> {
-    entry: &'a Entry,
-    journal: &'a Journal,
-    lower: &'a Tree,
-}
-
-impl Work<'_> {
-    /// Gives the user back the rights to work in directories of his own that are closed to him, outermost first. They get
-    /// their modes again at the end.
-    fn open_directories(&self, ended: &[Ended]) {
-        let steps = self.journal.steps.iter().zip(ended);
-        let directories: BTreeSet<&Path> = steps
-            .flat_map(|(step, ended)| {
-                let path = step.path.as_path();
-                let is_one = ended.after.is_some_and(|after| after.is_directory());
-                path.parent().into_iter().chain(is_one.then_some(path))
-            })
-            .collect();
-        for directory in directories {
-            // What stays closed says so when something in it is to be restored.
-            let _ = open_up(self.lower, directory, OWN);
-        }
-    }
-
-    /// Takes one step back; false when its path changed since.
-    fn step(&self, index: usize, step: &Step, ended: &Ended) -> Result<bool, CowError> {
-        let is_back = self.take_back(index, step, ended)?;
-        if is_back {
-            // It is in its old place again.
-            place::clear(self.entry.directory.as_fd(), &format!("{index}.inode"))
-                .map_err(on("remove", &self.entry.path))?;
-        }
-        Ok(is_back)
-    }
-
-    fn take_back(&self, index: usize, step: &Step, ended: &Ended) -> Result<bool, CowError> {
+/// Notes for a layer what rcc itself left in the project, and whether changes wait in it.
+fn note(
+    mut layer: Layer,
+    journal: &Journal,
+    restored: &BTreeSet<usize>,
+    lower: &Tree,
+    direction: Direction,
+) -> Result<(), CowError> {
+    let mut known = Known::load(layer.path())?;
+    for index in restored {
+        let Some(step) = journal.steps.get(*index) else {
+            continue;
+        };
         let path = step.path.as_path();
-        let fail = |errno| on("restore", self.lower.shown(path))(errno);
-        let Some((parent, name)) = split(path) else {
-            return self.top(step, ended);
-        };
-        let directory = match self.lower.location(parent) {
-            Ok(directory) => directory,
-            // What the step made is gone with its directory; what it removed has no place any more.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
-                return Ok(step.before.is_none());
-            }
-            Err(errno) => return Err(fail(errno)),
-        };
-        let directory = directory.as_fd();
-        let temporary = self.journal.temporary(index);
-        let mut now = look_at(directory, name).map_err(fail)?;
-        if let Some(left) = look_at(directory, OsStr::new(&temporary)).map_err(fail)? {
-            // An interrupted attempt: what it took away goes, and what it took by mistake goes back.
-            let expected = ended.after.is_some_and(|after| left.is_same_object(&after));
-            // What the apply left is still in its place, however much it is like what was there before.
-            let waits = ended.after.zip(now);
-            let waits = waits.is_some_and(|(after, now)| now.is_same_object(&after));
-            let is_back = !waits && self.is_restored(index, step, now.as_ref())?;
-            if is_back && !expected {
-                match &now {
-                    Some(_) => place::swap(directory, &temporary, name).map_err(fail)?,
-                    None => drop(place::settle(directory, &temporary, name).map_err(fail)?),
-                }
-                now = look_at(directory, name).map_err(fail)?;
-            }
-            match place::clear(directory, &temporary) {
-                // A directory that the user filled meanwhile.
-                Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(false),
-                cleared => cleared.map_err(fail)?,
-            }
-        }
-        let is_after = match (&ended.after, &now) {
-            (None, None) => true,
-            (Some(after), Some(now)) => is_as_left(now, after) || step.is_being_dressed(now),
-            _ => false,
-        };
-        if !is_after {
-            return self.is_restored(index, step, now.as_ref());
-        }
-        let placed = self.restore(index, step, now.as_ref(), directory, name)?;
-        Ok(placed == Placed::Yes)
+        known.note(path, lower_now(lower, path)?.as_ref());
     }
-
-    /// The mode of the project itself.
-    fn top(&self, step: &Step, ended: &Ended) -> Result<bool, CowError> {
-        let fail = |errno| on("restore", self.lower.shown(Path::new("")))(errno);
-        let (Some(before), Some(after), Action::Mode | Action::Dress) =
-            (&step.before, &ended.after, step.action)
-        else {
-            return Ok(false);
-        };
-        let directory = self.lower.listing(Path::new("")).map_err(fail)?;
-        let now = Meta::from(&rustix::fs::fstat(&directory).map_err(fail)?);
-        if !is_as_left(&now, after) && !is_as_left(&now, before) {
-            return Ok(false);
-        }
-        rustix::fs::fchmod(&directory, Mode::from_raw_mode(before.mode | OWN)).map_err(fail)?;
-        Ok(true)
-    }
-
-    fn restore(
-        &self,
-        index: usize,
-        step: &Step,
-        now: Option<&Meta>,
-        directory: BorrowedFd<'_>,
-        name: &OsStr,
-    ) -> Result<Placed, CowError> {
-        let fail = |errno| on("restore", self.lower.shown(step.path.as_path()))(errno);
-        let temporary = self.journal.temporary(index);
-        let Some(before) = &step.before else {
-            // The step made it.
-            let Some(after) = now else {
-                return Ok(Placed::Yes);
-            };
-            if after.is_directory() {
-                return match rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::REMOVEDIR) {
-                    Ok(()) => Ok(Placed::Yes),
-                    Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(Placed::Other),
-                    Err(errno) => Err(fail(errno)),
-                };
-            }
-            let taken = place::take(directory, name, &temporary, after).map_err(fail)?;
-            if taken == Placed::Yes {
-                place::clear(directory, &temporary).map_err(fail)?;
-            }
-            return Ok(taken);
-        };
-        if matches!(step.action, Action::Mode | Action::Dress) {
-            let Some(after) = now else {
-                return Ok(Placed::Other);
-            };
-            let attributes = (step.action == Action::Dress).then_some(&step.attributes);
-            // What is in a directory comes back before it is closed.
-            let open = if before.is_directory() { OWN } else { 0 };
-            let mode = before.mode | open;
-            return place::change_looks(directory, name, after, mode, attributes).map_err(fail);
-        }
-        match before.kind {
-            EntryType::Directory => place::stage_directory(directory, &temporary).map_err(fail)?,
-            EntryType::Symlink => {
-                let text = step.link.as_ref().ok_or_else(|| fail(Errno::INVAL))?;
-                place::stage_link(directory, &temporary, text.as_path(), before).map_err(fail)?;
-            }
-            EntryType::File => self.stage(index, step, before, directory, &temporary)?,
-            EntryType::Fifo | EntryType::Socket | EntryType::Device => return Ok(Placed::Other),
-        }
-        let placed = match now {
-            None => place::settle(directory, &temporary, name),
-            Some(after) => place::exchange(directory, &temporary, name, after),
-        }
-        .map_err(fail)?;
-        if placed == Placed::Yes && now.is_some() {
-            match place::clear(directory, &temporary) {
-                Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                    // A directory of the agent's that holds something of the user's by now.
-                    place::swap(directory, &temporary, name).map_err(fail)?;
-                    place::clear(directory, &temporary).map_err(fail)?;
-                    return Ok(Placed::Other);
-                }
-                cleared => cleared.map_err(fail)?,
-            }
-        }
-        Ok(placed)
-    }
-
-    /// Makes the old file under its temporary name: the very file where it was kept, else its copy.
-    fn stage(
-        &self,
-        index: usize,
-        step: &Step,
-        before: &Meta,
-        directory: BorrowedFd<'_>,
-        temporary: &str,
-    ) -> Result<(), CowError> {
-        let fail = |errno| on("restore", self.lower.shown(step.path.as_path()))(errno);
-        let kept = format!("{index}.inode");
-        let store = self.entry.directory.as_fd();
-        if look_at(store, OsStr::new(&kept))
-            .map_err(fail)?
-            .is_some_and(|kept| kept.is_same_object(before))
-        {
-            place::clear(directory, temporary).map_err(fail)?;
-            if rustix::fs::linkat(
-                store,
-                kept.as_str(),
-                directory,
-                temporary,
-                rustix::fs::AtFlags::empty(),
-            )
-            .is_ok()
-            {
-                return Ok(());
-            }
-        }
-        if self
-            .link(index, step, before, directory, temporary)
-            .map_err(fail)?
-        {
-            return Ok(());
-        }
-        let source = self.copy(index).map_err(fail)?;
-        let looks = Looks {
-            mode: before.mode,
-            owner: Some((before.uid, before.gid)),
-            attributes: &step.attributes,
-            times: before,
-            synchronise: true,
-        };
-        place::stage_file(directory, temporary, &source, &looks).map_err(fail)?;
-        Ok(())
-    }
-
-    /// Makes the temporary name one more of the old file, where the project still has it, or has it again, under another one.
-    fn link(
-        &self,
-        index: usize,
-        step: &Step,
-        before: &Meta,
-        directory: BorrowedFd<'_>,
-        temporary: &str,
-    ) -> rustix::io::Result<bool> {
-        let looks = |meta: &Meta| (meta.mode, meta.uid, meta.gid, meta.size, meta.modified);
-        for other in &step.names {
-            let found = split(other.as_path()).and_then(|(parent, name)| {
-                let holder = self.lower.location(parent).ok()?;
-                let file = open_file(holder.as_fd(), name).ok()?;
-                Some((holder, name, file))
-            });
-            let Some((holder, name, file)) = found else {
-                continue;
-            };
-            let now = Meta::from(&rustix::fs::fstat(&file)?);
-            let copy = self.copy(index)?;
-            if looks(&now) != looks(before)
-                || Attributes::read(file.as_fd())? != step.attributes
-                || !same_content(file.as_fd(), copy.as_fd(), before.size)?
-            {
-                continue;
-            }
-            place::clear(directory, temporary)?;
-            let flags = rustix::fs::AtFlags::empty();
-            if rustix::fs::linkat(&holder, name, directory, temporary, flags).is_err() {
-                continue;
-            }
-            // The name may have been given to another file meanwhile.
-            let linked = look_at(directory, OsStr::new(temporary))?;
-            if linked.is_some_and(|linked| linked.inode == now.inode) {
-                return Ok(true);
-            }
-            place::clear(directory, temporary)?;
-        }
-        Ok(false)
-    }
-
-    fn copy(&self, index: usize) -> rustix::io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(
-            &self.entry.directory,
-            index.to_string(),
-            flags,
-            Mode::empty(),
-        )
-    }
-
-    /// Whether the path is as it was before the apply: an interrupted undo came this far.
-    fn is_restored(&self, index: usize, step: &Step, now: Option<&Meta>) -> Result<bool, CowError> {
-        let path = step.path.as_path();
-        let fail = |errno| on("compare", self.lower.shown(path))(errno);
-        let (Some(before), Some(now)) = (&step.before, now) else {
-            return Ok(step.before.is_none() && now.is_none());
-        };
-        if now.kind != before.kind {
-            return Ok(false);
-        }
-        let (Some((parent, name)), same_mode) = (split(path), now.mode == before.mode) else {
-            return Ok(false);
-        };
-        match before.kind {
-            EntryType::Directory => Ok(step.action != Action::MakeDirectory
-                && (!matches!(step.action, Action::Mode | Action::Dress)
-                    || is_as_left(now, before))),
-            EntryType::Symlink => {
-                let directory = self.lower.location(parent).map_err(fail)?;
-                let text = rustix::fs::readlinkat(&directory, name, Vec::new()).map_err(fail)?;
-                let old = step.link.as_ref().map(|link| link.as_path());
-                let text: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(text.as_bytes());
-                Ok(old == Some(Path::new(text)))
-            }
-            EntryType::File if step.action == Action::Mode => {
-                Ok(same_mode && now.is_same_object(before))
-            }
-            EntryType::File => {
-                if !same_mode || (now.size, now.modified) != (before.size, before.modified) {
-                    return Ok(false);
-                }
-                let directory = self.lower.location(parent).map_err(fail)?;
-                let file = open_file(directory.as_fd(), name).map_err(fail)?;
-                let copy = self.copy(index).map_err(fail)?;
-                same_content(file.as_fd(), copy.as_fd(), before.size).map_err(fail)
-            }
-            EntryType::Fifo | EntryType::Socket | EntryType::Device => Ok(false),
-        }
-    }
-
-    /// Gives directories that are back, and those whose names changed, their modes, attributes and times again, innermost
-    /// first.
-    fn directories(&self, restored: &BTreeSet<usize>) -> Result<(), CowError> {
-        let mut all: BTreeMap<&OsStr, (&Meta, Option<&Attributes>)> = BTreeMap::new();
-        for touched in &self.journal.touched {
-            all.insert(touched.path.as_path().as_os_str(), (&touched.before, None));
-        }
-        for index in restored {
-            let Some(step) = self.journal.steps.get(*index) else {
-                continue;
-            };
-            if let Some(before) = step.before.as_ref().filter(|before| before.is_directory()) {
-                let attributes = (step.action != Action::Mode).then_some(&step.attributes);
-                all.insert(step.path.as_path().as_os_str(), (before, attributes));
-            }
-        }
-        // What is in a directory comes after it in the order of the bytes.
-        for (path, (before, attributes)) in all.into_iter().rev() {
-            let path = Path::new(path);
-            let fail = |errno| on("restore", self.lower.shown(path))(errno);
-            let Ok(directory) = self.lower.listing(path) else {
-                continue;
-            };
-            match attributes {
-                Some(attributes) => {
-                    let looks = Looks {
-                        mode: before.mode,
-                        owner: Some((before.uid, before.gid)),
-                        attributes,
-                        times: before,
-                        synchronise: false,
-                    };
-                    place::dress(directory.as_fd(), &looks).map_err(fail)?;
-                }
-                None => {
-                    let now = rustix::fs::fstat(&directory).map_err(fail)?.st_mode & 0o7777;
-                    if now != before.mode && now == before.mode | OWN {
-                        let mode = Mode::from_raw_mode(before.mode);
-                        rustix::fs::fchmod(&directory, mode).map_err(fail)?;
-                    }
-                    rustix::fs::futimens(&directory, &place::times(before)).map_err(fail)?;
-                }
-            }
-        }
-        Ok(())
-    }
+    known.save()?;
+    let settled =
+        direction == Direction::Redo && changes(&layer.upper()?, lower)?.listed().next().is_none();
+    layer.settle(settled)
 }
 
 impl Base {

@@ -17,7 +17,7 @@ pub(crate) fn run(args: &DiscardArgs) -> Result<u8, CliError> {
     }
     // A snapshot goes only when its run is named: it is the one thing that leads back.
     if let Some(word) = args.choice.run.as_deref().or(args.id.as_deref())
-        && let Some(run) = cow::direct::shown(&context, &args.choice, Some(word))?
+        && let Some(run) = cow::direct::kept(&context, word)?
     {
         let _held = cow::lock(&run.id, &run.record)?;
         let _alone = cow::alone(&context, &run.project)?;

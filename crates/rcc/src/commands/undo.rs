@@ -1,6 +1,8 @@
-//! `rcc undo`: takes the last `rcc apply` back.
+//! `rcc undo`: takes the last `rcc apply` back, or what a direct run with a snapshot changed.
 
-use rcc_host::cow::{Held, close, held, undo};
+use std::io::ErrorKind;
+
+use rcc_host::cow::{Afterwards, CowError, Direction, Held, Undone, close, held, undo};
 
 use crate::cli::UndoArgs;
 use crate::context::Context;
@@ -11,32 +13,63 @@ use crate::output;
 
 pub(crate) fn run(args: &UndoArgs) -> Result<u8, CliError> {
     let context = Context::load()?;
-    let applied = cow::applied(&context, &args.choice, args.id.as_deref())?;
+    let applied = cow::applied(&context, &args.choice, args.id.as_deref(), Direction::Undo)?;
     let _held = applied.lock()?;
     let _alone = cow::alone(&context, &applied.project)?;
     if held(&applied.record)? == Some(Held::Snapshot) {
         return killed(&applied);
     }
-    let Some(undone) = undo(&applied.record)? else {
-        return Err(applied.nothing());
+    let afterwards = match args.forget {
+        true => Afterwards::Nothing,
+        false => Afterwards::Redo,
     };
+    let undone = undo(&applied.record, afterwards).map_err(|error| {
+        let is_full = is_full(&error);
+        let error = CliError::from(error);
+        match is_full {
+            true => error.hint("make room, or keep nothing of what goes: rcc undo --forget"),
+            false => error,
+        }
+    })?;
+    let Some(undone) = undone else {
+        return Err(applied.nothing(Direction::Undo));
+    };
+    let next = match afterwards {
+        Afterwards::Redo => "; rcc redo brings them again",
+        Afterwards::Nothing => "",
+    };
+    Ok(tell(&undone, "took", next))
+}
+
+/// Whether there was no room to keep what goes.
+fn is_full(error: &CowError) -> bool {
+    matches!(error, CowError::Call { source, .. }
+        if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+}
+
+/// Says what became of the entries; the exit code.
+pub(super) fn tell(undone: &Undone, what: &str, next: &str) -> u8 {
     for path in &undone.conflicts {
         output::note(&format!(
             "left alone: {} was changed since",
             rcc_plan::escape(path)
         ));
     }
-    let entries = if undone.restored == 1 {
-        "entry"
-    } else {
-        "entries"
+    for path in &undone.lost {
+        output::note(&format!(
+            "not kept: {}, which is no file, or cannot be read",
+            rcc_plan::escape(path)
+        ));
+    }
+    let entries = match undone.restored {
+        1 => "entry",
+        _ => "entries",
     };
-    output::note(&format!("took {} {entries} back", undone.restored));
-    Ok(if undone.conflicts.is_empty() {
-        Exit::Success.into()
-    } else {
-        Exit::Denied.into()
-    })
+    output::note(&format!("{what} {} {entries} back{next}", undone.restored));
+    match undone.conflicts.is_empty() {
+        true => Exit::Success.into(),
+        false => Exit::Denied.into(),
+    }
 }
 
 /// Of a run that was killed nobody knows when it ended: what differs from its snapshot may be the user's. That is written

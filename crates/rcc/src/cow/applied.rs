@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rcc_host::cow::{Held, held, last};
+use rcc_host::cow::{Direction, Held, held, last};
 use rcc_host::{open_private, sha256};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 
@@ -11,6 +11,7 @@ use super::{ChoiceError, direct};
 use crate::cli::ChangesChoice;
 use crate::context::Context;
 use crate::error::{CliError, Kind};
+use crate::runs::one_of;
 
 /// Why nothing is changed.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,11 @@ enum AppliedError {
         rcc_plan::escape(project)
     )]
     Nothing { project: PathBuf },
+    #[error(
+        "nothing was taken back in the project {} that could be brought again",
+        rcc_plan::escape(project)
+    )]
+    NothingUndone { project: PathBuf },
     #[error(
         "another rcc apply or rcc undo works on the project {}",
         rcc_plan::escape(project)
@@ -41,24 +47,35 @@ impl Applied {
         super::lock(&self.id, &self.record)
     }
 
-    /// Says that there is nothing to take back.
-    pub(crate) fn nothing(&self) -> CliError {
-        let project = self.project.clone();
-        CliError::new(Kind::User, AppliedError::Nothing { project })
+    /// Says that there is nothing to take back, or to bring again.
+    pub(crate) fn nothing(&self, direction: Direction) -> CliError {
+        nothing(self.project.clone(), direction)
     }
 }
 
-/// The run that was applied last to the project, or was a direct one with a snapshot; or the named one.
+fn nothing(project: PathBuf, direction: Direction) -> CliError {
+    let error = match direction {
+        Direction::Undo => AppliedError::Nothing { project },
+        Direction::Redo => AppliedError::NothingUndone { project },
+    };
+    CliError::new(Kind::User, error)
+}
+
+/// The run that was applied last to the project, or was a direct one with a snapshot; or undone last, where that is to be
+/// taken back; or the named one.
 pub(crate) fn applied(
     context: &Context,
     choice: &ChangesChoice,
     word: Option<&str>,
+    direction: Direction,
 ) -> Result<Applied, CliError> {
     let runs = context.directories.state.join("runs");
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&runs).into_iter().flatten().flatten() {
         let record = entry.path();
-        if let (Ok(id), Some((base, when))) = (entry.file_name().into_string(), last(&record)?) {
+        if let (Ok(id), Some((base, when))) =
+            (entry.file_name().into_string(), last(&record, direction)?)
+        {
             let project = base.project.as_path().to_owned();
             found.push((
                 when,
@@ -75,7 +92,11 @@ pub(crate) fn applied(
         .filter(|word| found.iter().all(|(_, run)| run.id != **word))
         .and_then(|word| crate::runs::id_of_name(context, word));
     let named = id_of_name.as_deref().or(named);
-    for run in direct::all(context) {
+    let direct = match direction {
+        Direction::Undo => direct::all(context),
+        Direction::Redo => Vec::new(),
+    };
+    for run in direct {
         // One that was killed wrote nothing down; one that lasts is meant only when it is named.
         let is_open = matches!(held(&run.record), Ok(Some(Held::Snapshot)));
         let meant = !run.is_live || named.is_some_and(|word| run.id.starts_with(word));
@@ -95,8 +116,7 @@ pub(crate) fn applied(
     found.sort_by_key(|(when, _)| std::cmp::Reverse(*when));
     let mut found = found.into_iter().map(|(_, applied)| applied);
     if let Some(id) = named {
-        return found
-            .find(|applied| applied.id.starts_with(id))
+        return one_of(found.collect(), |applied| &applied.id, id)?
             .ok_or_else(|| CliError::new(Kind::User, ChoiceError::Unknown { id: id.to_owned() }));
     }
     let project = rcc_host::discover(
@@ -107,7 +127,7 @@ pub(crate) fn applied(
     .root;
     found
         .find(|applied| applied.project == project)
-        .ok_or_else(|| CliError::new(Kind::User, AppliedError::Nothing { project }))
+        .ok_or_else(|| nothing(project, direction))
 }
 
 /// Keeps every other apply and undo away from the project while the result lives.

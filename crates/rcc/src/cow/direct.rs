@@ -34,8 +34,31 @@ pub(crate) struct DirectRun {
 
 /// Every direct run whose changes can be told or taken back, newest first.
 pub(crate) fn all(context: &Context) -> Vec<DirectRun> {
+    holding(context, &[Held::Snapshot, Held::Changes])
+}
+
+/// The direct run that a word means, whatever is kept of it; none where it means a copy-on-write run.
+pub(crate) fn kept(context: &Context, word: &str) -> Result<Option<DirectRun>, CliError> {
+    let all = holding(context, &[Held::Snapshot, Held::Changes, Held::Undone]);
+    meant(context, all, word)
+}
+
+/// The one of these direct runs that a word means: its id, its name, or the beginning of its id alone.
+fn meant(
+    context: &Context,
+    direct: Vec<DirectRun>,
+    word: &str,
+) -> Result<Option<DirectRun>, CliError> {
+    let name = runs::id_of_name(context, word);
+    let layers = super::all(context).into_iter().map(|run| run.id);
+    let ids = layers.chain(direct.iter().map(|run| run.id.clone()));
+    let id = runs::one_of(ids.collect(), |id| id, name.as_deref().unwrap_or(word))?;
+    Ok(direct.into_iter().find(|run| id.as_ref() == Some(&run.id)))
+}
+
+fn holding(context: &Context, wanted: &[Held]) -> Vec<DirectRun> {
     let runs = runs::all(&context.directories.state).into_iter();
-    runs.filter(|run| matches!(held(&run.record), Ok(Some(Held::Snapshot | Held::Changes))))
+    runs.filter(|run| matches!(held(&run.record), Ok(Some(held)) if wanted.contains(&held)))
         .map(|run| DirectRun {
             id: run.description.id,
             record: run.record,
@@ -43,18 +66,6 @@ pub(crate) fn all(context: &Context) -> Vec<DirectRun> {
             is_live: run.is_live,
         })
         .collect()
-}
-
-/// The direct run that a word means: its id, its name, or the beginning of one id alone.
-pub(crate) fn named(context: &Context, word: &str) -> Option<DirectRun> {
-    let mut runs = all(context);
-    let id = runs::id_of_name(context, word);
-    let id = id.as_deref().unwrap_or(word);
-    if let Some(place) = runs.iter().position(|run| run.id == id) {
-        return Some(runs.swap_remove(place));
-    }
-    runs.retain(|run| run.id.starts_with(id));
-    runs.pop().filter(|_| runs.is_empty() && !id.is_empty())
 }
 
 /// Whether a direct run has this very id.
@@ -70,8 +81,7 @@ pub(crate) fn shown(
 ) -> Result<Option<DirectRun>, CliError> {
     let layers = super::all(context);
     if let Some(word) = choice.run.as_deref().or(word) {
-        let is_layer = layers.iter().any(|run| run.id.starts_with(word));
-        return Ok(named(context, word).filter(|_| !is_layer));
+        return meant(context, all(context), word);
     }
     let project = rcc_host::discover(
         choice.project.as_deref(),

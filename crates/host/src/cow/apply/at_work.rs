@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::super::attributes::Attributes;
 use super::super::beneath::{look_at, open_file};
 use super::super::compare::same_content;
-use super::super::journal::{Action, Ended, Entry, Journal, Step, made};
+use super::super::journal::{Action, Ended, Entry, Journal, Step, inode, made};
 use super::super::known::Known;
 use super::super::place::{self, Looks, Placed};
 use super::{CowError, Meta, Outcome, Sides, Tree, lower_now, on, split};
@@ -307,7 +307,7 @@ impl Work<'_> {
             .before
             .is_some_and(|before| before.is_file() && before.links > 1)
         {
-            let kept = format!("{index}.inode");
+            let kept = inode(index);
             let moved = rustix::fs::renameat(directory, &temporary, &self.entry.directory, &kept);
             if moved.is_ok() {
                 return Ok(());

@@ -14,7 +14,7 @@ use crate::cow::attributes::Attributes;
 use crate::cow::beneath::{look_at, open_file, open_up};
 use crate::cow::changes::names;
 use crate::cow::compare::same_content;
-use crate::cow::journal::{Action, PathRoom, Step, Touched};
+use crate::cow::journal::{Action, PathRoom, Step, Touched, name_others};
 use crate::cow::meta::Time;
 use crate::cow::{CowError, EntryType, Meta, Tree, on};
 
@@ -33,8 +33,6 @@ pub(super) struct Difference {
     pub(super) after: Option<Meta>,
     /// Which file of the snapshot has the old content.
     pub(super) data: Option<usize>,
-    /// What the snapshot has there.
-    kept: Option<usize>,
 }
 
 /// Everything that differs.
@@ -108,47 +106,12 @@ pub(super) fn compare(
     compared.differences = work.removals.into_iter().rev().collect();
     compared.differences.extend(work.made);
     compared.differences.extend(work.last.into_iter().rev());
-    name_others(&mut compared.differences, entries, &names_of);
+    let steps = compared.differences.iter_mut();
+    name_others(steps.map(|it| &mut it.step).collect(), &|key| {
+        let names = names_of.get(&key).into_iter().flatten();
+        names.map(|name| path_of(entries, *name).into()).collect()
+    });
     Ok(compared)
-}
-
-/// How many other names of a file are written down beside each: those that did not change, and those that an undo restores
-/// first. All of all would be the square of their number.
-const OTHERS: usize = 8;
-
-/// Says of names of files that have several what the others are, one of which an undo finds again.
-fn name_others(
-    differences: &mut [Difference],
-    entries: &[Kept],
-    names_of: &HashMap<(u64, u64), Vec<usize>>,
-) {
-    let key = |difference: &Difference| {
-        let meta = &entries.get(difference.kept?)?.meta;
-        Some((meta.device, meta.inode)).filter(|key| names_of.contains_key(key))
-    };
-    let mut changed: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
-    for difference in differences.iter() {
-        if let (Some(key), Some(kept)) = (key(difference), difference.kept) {
-            changed.entry(key).or_default().push(kept);
-        }
-    }
-    let mut others: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
-    for (key, changed) in changed {
-        // An undo begins with the last step.
-        let first = changed.iter().rev().take(OTHERS).copied();
-        let known: BTreeSet<usize> = changed.iter().copied().collect();
-        let same = names_of.get(&key).into_iter().flatten().copied();
-        let same = same.filter(|name| !known.contains(name)).take(OTHERS);
-        others.insert(key, same.chain(first).collect());
-    }
-    for difference in differences {
-        let names = key(difference).and_then(|key| others.get(&key));
-        let names = names.into_iter().flatten().copied();
-        difference.step.names = names
-            .filter(|name| Some(*name) != difference.kept)
-            .map(|name| path_of(entries, name).into())
-            .collect();
-    }
 }
 
 fn before(time: Time) -> Time {
@@ -323,7 +286,6 @@ impl<'a> Work<'a> {
             },
             after,
             data: kept.and_then(|kept| kept.data),
-            kept: index,
         })
     }
 

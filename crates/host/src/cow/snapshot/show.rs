@@ -9,7 +9,8 @@ use super::{DATA, Snapshot};
 use crate::cow::apply::lower_now;
 use crate::cow::changes::{Change, Differences, Status};
 use crate::cow::content::{Content, content, text};
-use crate::cow::journal::{Action, PathRoom, Step, entries};
+use crate::cow::journal::{Action, Direction, PathRoom, Step};
+use crate::cow::undo::standing;
 use crate::cow::{Base, CowError, EntryType, Meta, Tree, on};
 
 /// One path that a direct run changed.
@@ -41,12 +42,12 @@ pub struct DirectChanges {
 /// # Errors
 /// It cannot be read, or the project cannot be compared.
 pub fn direct_changes(record: &Path) -> Result<Option<DirectChanges>, CowError> {
-    let found = entries(record)?.into_iter().find(|entry| entry.number == 1);
-    let (base, differences, store) = if let Some(entry) = found {
+    let (base, differences, store) = if let Some(entry) = standing(record, Direction::Undo)? {
         let journal = entry.journal()?;
         let ended = entry.ended()?;
         let steps = journal.steps.into_iter().zip(ended).enumerate();
         let differences: Vec<_> = steps
+            .filter(|(_, (_, ended))| !ended.skipped)
             .map(|(index, (step, ended))| (step, ended.after, Some(index)))
             .collect();
         (journal.base, differences, entry.path)
