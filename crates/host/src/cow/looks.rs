@@ -36,7 +36,11 @@ pub fn attribute_changes(
         meta.and_then(|meta| attributes(tree, path, meta).ok())
             .unwrap_or_default()
     };
-    let (old, new) = (read(lower, change.lower), read(upper, change.upper));
+    differing(&read(lower, change.lower), &read(upper, change.upper))
+}
+
+/// What differs between two sets of attributes.
+pub(crate) fn differing(old: &Attributes, new: &Attributes) -> Vec<AttributeChange> {
     let value = |side: &Attributes, name: &str| {
         side.iter()
             .find(|(other, _)| *other == name)
@@ -47,20 +51,30 @@ pub fn attribute_changes(
     names.dedup();
     names
         .into_iter()
-        .filter(|name| value(&old, name) != value(&new, name))
+        .filter(|name| value(old, name) != value(new, name))
         .map(|name| AttributeChange {
             name: match name {
                 ACCESS_LIST => "access list".to_owned(),
                 DEFAULT_LIST => "default access list".to_owned(),
                 _ => rcc_plan::escape(name),
             },
-            old: value(&old, name).map(|value| shown(name, &value)),
-            new: value(&new, name).map(|value| shown(name, &value)),
+            old: value(old, name).map(|value| shown(name, &value)),
+            new: value(new, name).map(|value| shown(name, &value)),
         })
         .collect()
 }
 
-fn attributes(tree: &Tree, path: &Path, meta: Meta) -> rustix::io::Result<Attributes> {
+/// The attributes of a file or directory that are carried over by an apply.
+pub(crate) fn attributes(tree: &Tree, path: &Path, meta: Meta) -> rustix::io::Result<Attributes> {
+    Ok(all_attributes(tree, path, meta)?.carried())
+}
+
+/// All attributes of a file or directory; of anything else none.
+pub(crate) fn all_attributes(
+    tree: &Tree,
+    path: &Path,
+    meta: Meta,
+) -> rustix::io::Result<Attributes> {
     let file: OwnedFd = match (meta.kind, path.parent(), path.file_name()) {
         (EntryType::Directory, _, _) => tree.listing(path)?,
         (EntryType::File, Some(parent), Some(name)) => {
@@ -68,7 +82,7 @@ fn attributes(tree: &Tree, path: &Path, meta: Meta) -> rustix::io::Result<Attrib
         }
         _ => return Ok(Attributes::default()),
     };
-    Ok(Attributes::read(file.as_fd())?.carried())
+    Attributes::read(file.as_fd())
 }
 
 fn shown(name: &str, value: &[u8]) -> String {

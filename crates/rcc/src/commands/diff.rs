@@ -100,7 +100,8 @@ fn diff_direct(args: &DiffArgs, run: &DirectRun, paths: &[PathBuf]) -> Result<u8
             }
             Form::Text => {
                 let (old, new) = sides();
-                cow::unified(path, &change.change, old, new, &[], out.style)
+                let attributes = found.attributes(change);
+                cow::unified(path, &change.change, old, new, &attributes, out.style)
             }
         };
         if !out.write(&text)? {

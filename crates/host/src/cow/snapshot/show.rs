@@ -2,16 +2,22 @@
 //! by comparing. What the agent left is in the project itself and is read there.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::compare::{Closed, compare};
 use super::{DATA, Snapshot};
-use crate::cow::apply::lower_now;
+use crate::cow::apply::{lower_now, split};
+use crate::cow::beneath::open_file;
 use crate::cow::changes::{Change, Differences, Status};
+use crate::cow::compare::same_content;
 use crate::cow::content::{Content, content, text};
 use crate::cow::journal::{Action, Direction, PathRoom, Step};
+use crate::cow::looks::{all_attributes, attributes, differing};
 use crate::cow::undo::standing;
-use crate::cow::{Base, CowError, EntryType, Meta, Tree, on};
+use crate::cow::{AttributeChange, Base, CowError, EntryType, Meta, Tree, on};
 
 /// One path that a direct run changed.
 #[derive(Debug)]
@@ -71,7 +77,11 @@ pub fn direct_changes(record: &Path) -> Result<Option<DirectChanges>, CowError> 
         .filter_map(|(step, _, _)| step.path.as_path().parent().map(Path::to_owned))
         .collect();
     let mut changes = Vec::new();
-    for (step, after, store) in differences {
+    let sides = Sides {
+        project: &project,
+        store: &store,
+    };
+    for (step, after, index) in differences {
         let path = step.path.as_path().to_owned();
         let is_directory = |meta: Option<Meta>| meta.is_some_and(|meta| meta.is_directory());
         let plain = match step.action {
@@ -93,12 +103,13 @@ pub fn direct_changes(record: &Path) -> Result<Option<DirectChanges>, CowError> 
             (None, None) => false,
             _ => true,
         };
+        let status = sides.status(&step, after, index);
         changes.push(DirectChange {
-            change: Change::alone(&path, status(&step, after), step.before, after),
+            change: Change::alone(&path, status, step.before, after),
             path,
             since,
             step,
-            store,
+            store: index,
         });
     }
     changes.sort_by(|a, b| a.path.cmp(&b.path));
@@ -110,23 +121,59 @@ pub fn direct_changes(record: &Path) -> Result<Option<DirectChanges>, CowError> 
     }))
 }
 
-fn status(step: &Step, after: Option<Meta>) -> Status {
-    match (step.before, after) {
-        (None, _) => Status::Added,
-        (Some(_), None) => Status::Removed,
-        (Some(before), Some(after)) if before.kind != after.kind => Status::Retyped,
-        (Some(before), Some(after)) => {
-            let mode = before.mode != after.mode;
-            let times = !before.is_directory() && before.modified != after.modified;
-            // The bytes are compared by whoever shows them; here it is enough that nothing else tells the difference.
-            let content = !before.is_directory() && (before.size != after.size || times || !mode);
-            Status::Modified(Differences {
-                content,
-                mode,
-                attributes: !(content || mode || times),
-                times,
-            })
+/// The project as it is now, and what was kept of how it was.
+struct Sides<'a> {
+    project: &'a Tree,
+    store: &'a Tree,
+}
+
+impl Sides<'_> {
+    fn status(&self, step: &Step, after: Option<Meta>, store: Option<usize>) -> Status {
+        match (step.before, after) {
+            (None, _) => Status::Added,
+            (Some(_), None) => Status::Removed,
+            (Some(before), Some(after)) if before.kind != after.kind => Status::Retyped,
+            (Some(before), Some(after)) => {
+                let times = !before.is_directory() && !after.is_of_time(&before);
+                Status::Modified(Differences {
+                    // What cannot be compared counts by its times.
+                    content: self.content(step, &after, store).unwrap_or(times),
+                    mode: before.has_mode() && before.mode != after.mode,
+                    attributes: self.attributes(step, after).unwrap_or(false),
+                    times,
+                })
+            }
         }
+    }
+
+    fn content(&self, step: &Step, after: &Meta, store: Option<usize>) -> rustix::io::Result<bool> {
+        let path = step.path.as_path();
+        let Some((parent, name)) = split(path) else {
+            return Ok(false);
+        };
+        match (after.kind, step.before, store) {
+            (EntryType::Directory, _, _) => Ok(false),
+            (EntryType::File, Some(before), Some(index)) if before.size == after.size => {
+                let directory = self.project.location(parent)?;
+                let new = open_file(directory.as_fd(), name)?;
+                let old = open_file(self.store.root(), OsStr::new(&index.to_string()))?;
+                Ok(!same_content(old.as_fd(), new.as_fd(), after.size)?)
+            }
+            (EntryType::Symlink, _, _) => {
+                let directory = self.project.location(parent)?;
+                let text = rustix::fs::readlinkat(&directory, name, Vec::new())?;
+                let old = step.link.as_ref().map(|link| link.as_os_str().as_bytes());
+                Ok(old != Some(text.as_bytes()))
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn attributes(&self, step: &Step, after: Meta) -> rustix::io::Result<bool> {
+        // Those of an entry that only got another mode are not written down.
+        Ok(step.action != Action::Mode
+            && !matches!(after.kind, EntryType::Symlink)
+            && all_attributes(self.project, step.path.as_path(), after)? != step.attributes)
     }
 }
 
@@ -150,6 +197,20 @@ impl DirectChanges {
                 _ => content(&self.project, &change.path, &before),
             },
         })
+    }
+
+    /// The attributes that differ, as far as people are shown such.
+    #[must_use]
+    pub fn attributes(&self, change: &DirectChange) -> Vec<AttributeChange> {
+        let step = &change.step;
+        let old = match step.action {
+            // Nothing of them was written down, as nothing of them differs.
+            Action::Mode => return Vec::new(),
+            _ => step.attributes.clone().carried(),
+        };
+        let new = change.change.upper;
+        let new = new.and_then(|new| attributes(&self.project, &change.path, new).ok());
+        differing(&old, &new.unwrap_or_default())
     }
 
     /// What is there now; none where the run left nothing.
