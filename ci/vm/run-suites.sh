@@ -1,25 +1,29 @@
 #!/usr/bin/env bash
-# run-suites.sh: runs the test programs that ci/vm.sh lists, in its machine, as the user; the exit code says whether all passed.
+# run-suites.sh LOGS: runs the test programs that ci/vm.sh lists, in its machine, as the user; the exit code says whether all
+# passed.
 #
 # Reads /run/vm/suites (NAME PATH ARGUMENTS, a line each) and /run/vm/packages; leaves each program's whole output in
-# /run/vm/logs. Prints one line for each program, what the failed ones said, what was left to runs on other machines
+# /run/vm/LOGS. Prints one line for each program, what the failed ones said, what was left to runs on other machines
 # (root's part, compilers), and at the end a line as libtest's, in which that is not counted.
 set -Eeuo pipefail
 
-readonly exchange=/run/vm limit_seconds=900
-export RCC_TEST_SKIP_LOG=$exchange/logs/skips
+readonly exchange=/run/vm logs=/run/vm/$1 limit_seconds=900
+export RCC_TEST_SKIP_LOG=$logs/skips
 # Every program of every package on the disk must be found.
-RCC_TEST_REQUIRE=not-root,userns,limits$(awk 'FNR == NR { here[$1]; next } $2 in here && $3 != "-" { printf ",%s", $3 }' \
-	"$exchange/packages" ci/packages.txt)
-RCC_TESTKIT_BIN_DIR=${RCC_TESTKIT_BIN_DIR:-$PWD/target/debug}
+RCC_TEST_REQUIRE=${RCC_TEST_REQUIRE:+$RCC_TEST_REQUIRE,}not-root,userns,limits$(awk '
+	FNR == NR { here[$1]; next }
+	$2 in here && $3 != "-" { printf ",%s", $3 }' "$exchange/packages" ci/packages.txt)
+RCC_TESTKIT_BIN_DIR=$PWD/target/debug
 # Nothing here has KVM.
 RCC_TEST_PATIENCE=20
 export RCC_TEST_PATIENCE RCC_TEST_REQUIRE RCC_TESTKIT_BIN_DIR
 failed_suites=()
 
+# A machine that is kept has those of the last time.
+rm -f -- "$logs"/*.log
 : >"$RCC_TEST_SKIP_LOG"
 while read -r name path arguments; do
-	log=$exchange/logs/$name.log
+	log=$logs/$name.log
 	crate=$(echo crates/*/tests/"$name.rs")
 	start=$SECONDS status=0
 	# Where cargo would start it; the arguments are words of a table of ours.
@@ -40,11 +44,11 @@ if [[ ${#failed_suites[@]} -ne 0 ]]; then
 	echo "failed tests:"
 	for name in "${failed_suites[@]}"; do
 		echo "  == $name =="
-		{ sed -n '/^failures:$/,/^failures:$/p' "$exchange/logs/$name.log" | grep . || tail -n 60 "$exchange/logs/$name.log"; } |
+		{ sed -n '/^failures:$/,/^failures:$/p' "$logs/$name.log" | grep . || tail -n 60 "$logs/$name.log"; } |
 			head -n 200 | sed 's/^/  /'
 	done
 fi
-cat "$exchange"/logs/*.log | awk -v left="$(wc -l <"$RCC_TEST_SKIP_LOG")" '
+cat "$logs"/*.log | awk -v left="$(wc -l <"$RCC_TEST_SKIP_LOG")" '
 	/^test result: / {
 		for (i = 1; i < NF; i++) {
 			if ($(i + 1) == "passed;") passed += $i
