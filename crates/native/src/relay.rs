@@ -40,6 +40,8 @@ const FOREGROUND_LOOK: Duration = Duration::from_millis(250);
 pub enum Outcome {
     /// The agent ended with this exit code, 128+n after a signal.
     Exited(i32),
+    /// The same, after the caller's terminal or connection had gone away.
+    HungUp(i32),
     /// The agent's program could not be executed; the exit code is 126 or 127.
     NotExecuted {
         /// `ENOENT`, `EACCES`, `ENOEXEC` …
@@ -445,6 +447,7 @@ impl Relay<'_> {
             (_, Some(errno)) if code == 126 || code == 127 => {
                 Ok(Outcome::NotExecuted { errno, code })
             }
+            _ if self.hangup.is_some() => Ok(Outcome::HungUp(code)),
             _ => Ok(Outcome::Exited(code)),
         }
     }

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::control;
 use crate::error::{CliError, Kind};
 use end::End;
+pub(crate) use end::EndReason;
 
 /// How many ended runs are kept.
 const KEPT: usize = 50;
@@ -178,6 +179,9 @@ pub(crate) struct Description {
     pub(crate) ended_at_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exit_code: Option<u8>,
+    /// Why it ended, when that was not the agent's own doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) end_reason: Option<String>,
 }
 
 impl Description {
@@ -186,6 +190,7 @@ impl Description {
         if let Some(end) = end::read(record) {
             self.ended_at_ms = Some(end.ended_at_ms);
             self.exit_code = Some(end.exit_code);
+            self.end_reason = end.reason;
             self.control = None;
         }
     }
@@ -223,6 +228,7 @@ pub(crate) struct Record {
     directory: OwnedFd,
     path: PathBuf,
     runs: PathBuf,
+    reason: Option<EndReason>,
 }
 
 impl Record {
@@ -283,7 +289,9 @@ impl Record {
                 started_at_ms: now_ms(),
                 ended_at_ms: None,
                 exit_code: None,
+                end_reason: None,
             },
+            reason: None,
             directory,
             path,
             runs,
@@ -364,11 +372,17 @@ impl Record {
         replace(directory, &self.path, DESCRIPTION, &json).map_err(RecordError::File)
     }
 
+    /// Notes why the run ends, for [`Record::finish`].
+    pub(crate) fn note_reason(&mut self, reason: EndReason) {
+        self.reason = Some(reason);
+    }
+
     /// Notes the end and removes the oldest ended runs beyond the number kept.
     pub(crate) fn finish(self, exit_code: u8) -> Result<(), RecordError> {
         let end = End {
             ended_at_ms: now_ms(),
             exit_code,
+            reason: self.reason.map(|reason| reason.word().to_owned()),
         };
         end::write(self.directory.as_fd(), &self.path, &end).map_err(RecordError::File)?;
         drop(self.directory);

@@ -27,7 +27,7 @@ use crate::exit::Exit;
 use crate::limits;
 use crate::output;
 use crate::publish;
-use crate::record::Record;
+use crate::record::{EndReason, Record};
 use crate::session::Session;
 use crate::unprotected;
 use crate::watch::Watch;
@@ -110,9 +110,15 @@ pub(crate) fn execute(
         tell_refusals(&summary);
         tell_lost(&summary);
     }
+    let reason = EndReason::of(&outcome, limited.ended.as_ref());
+    if let (Some(record), Some(reason)) = (record, reason) {
+        record.note_reason(reason);
+    }
     match outcome {
-        Outcome::Exited(_) if limited.ended.is_some() => Ok(Exit::TimedOut.into()),
-        Outcome::Exited(code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
+        Outcome::Exited(_) | Outcome::HungUp(_) if limited.ended.is_some() => {
+            Ok(Exit::TimedOut.into())
+        }
+        Outcome::Exited(code) | Outcome::HungUp(code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
         Outcome::NotExecuted { errno, code } => Err(not_executed(plan, errno, code)),
         // The thread that was lost says so itself when it is joined above; this is the case that it does not.
         Outcome::GatewayLost => Err(GatewayError::Stopped { what: "its thread" }.into()),

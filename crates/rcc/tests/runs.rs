@@ -31,6 +31,8 @@ mod hangup;
 mod listing;
 #[path = "runs/removing.rs"]
 mod removing;
+#[path = "runs/stats.rs"]
+mod stats;
 #[path = "runs/streams.rs"]
 mod streams;
 #[path = "runs/versions.rs"]

@@ -60,7 +60,7 @@ pub(crate) fn run(args: ExecArgs) -> Result<u8, CliError> {
             _ => error.into(),
         })?;
     match running.relay(None, None, || Ok(()))? {
-        Outcome::Exited(code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
+        Outcome::Exited(code) | Outcome::HungUp(code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
         Outcome::NotExecuted { errno, code } => Err(not_executed(&plan, errno, code)),
         Outcome::GatewayLost => Err(CliError::new(Kind::Internal, "there is no gateway here")),
     }

@@ -40,6 +40,7 @@ pub(super) fn json(run: &Found) -> serde_json::Value {
     serde_json::json!({"id": told.id, "name": told.name, "project": told.project, "agent": told.agent,
         "argv": told.argv, "network": told.network, "state": run.state().word(), "supervisor_pid": pid,
         "started_at_ms": told.started_at_ms, "ended_at_ms": told.ended_at_ms, "exit_code": told.exit_code,
+        "end_reason": told.end_reason,
         "version": told.version})
 }
 
@@ -50,9 +51,12 @@ fn table(runs: &[Found]) -> String {
     let now = now_ms();
     let rows = runs.iter().map(|run| {
         let told = &run.description;
-        let state = match (run.state(), told.exit_code) {
-            (State::Ended, Some(code)) => format!("ended ({code})"),
-            (state, _) => state.word().to_owned(),
+        let state = match (run.state(), told.exit_code, &told.end_reason) {
+            (State::Ended, Some(code), Some(reason)) => {
+                format!("ended ({code}, {})", rcc_plan::escape(reason))
+            }
+            (State::Ended, Some(code), None) => format!("ended ({code})"),
+            (state, _, _) => state.word().to_owned(),
         };
         let pid = match run.is_live {
             true => told.supervisor_pid.to_string(),

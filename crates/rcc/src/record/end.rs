@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use rcc_host::{FileError, replace};
+use rcc_native::{Ended, Outcome};
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -23,10 +24,49 @@ const RESERVED_BYTES: usize = 512;
 const END_LIMIT: usize = 4096;
 
 /// What `end.json` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct End {
     pub(super) ended_at_ms: u64,
     pub(super) exit_code: u8,
+    /// The word of an [`EndReason`]; other versions may know others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
+}
+
+/// Why a run ended, when it was not the agent's own doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndReason {
+    /// The terminal was closed, or the connection that it came through: rcc got `SIGHUP`.
+    HangUp,
+    /// Its time was over.
+    Timeout,
+    /// Nothing happened in it.
+    Idle,
+    /// A disk that it can fill was nearly full.
+    DiskShort,
+}
+
+impl EndReason {
+    /// What ended a run; none when its agent did.
+    pub(crate) fn of(outcome: &Outcome, limited: Option<&Ended>) -> Option<Self> {
+        match (limited, outcome) {
+            (Some(Ended::Timeout { .. }), _) => Some(Self::Timeout),
+            (Some(Ended::Idle { .. }), _) => Some(Self::Idle),
+            (Some(Ended::DiskShort { .. }), _) => Some(Self::DiskShort),
+            (None, Outcome::HungUp(_)) => Some(Self::HangUp),
+            (None, Outcome::Exited(_) | Outcome::NotExecuted { .. } | Outcome::GatewayLost) => None,
+        }
+    }
+
+    /// The word for it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::HangUp => "hang-up",
+            Self::Timeout => "timeout",
+            Self::Idle => "idle",
+            Self::DiskShort => "disk-full",
+        }
+    }
 }
 
 /// Takes the room for the end of the run whose record this is.
@@ -93,6 +133,7 @@ mod tests {
             let end = End {
                 ended_at_ms: u64::MAX,
                 exit_code: end,
+                reason: is_reserved.then(|| EndReason::DiskShort.word().to_owned()),
             };
             if is_reserved {
                 reserve(directory.as_fd()).unwrap();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rcc_testkit::world::Ending;
+use rcc_testkit::{require, require_that};
 
 use crate::lasting;
 use crate::scene::{RCC, Scene};
@@ -147,4 +148,56 @@ fn a_joined_process_has_a_terminal_of_its_own() {
     output.assert_code(3);
     assert!(output.stdout_text().contains("interrupted"), "{output}");
     drop(run);
+}
+
+/// Processes of `rcc exec` count as the run's, and its limits hold for them: they are in its control group, where it has one.
+#[test]
+fn the_limits_of_a_run_hold_for_processes_that_join() {
+    let Some(scene) = Scene::new("exec_limits") else {
+        return;
+    };
+    let limited = ["-n", "--pids", "24"];
+    let plan = scene.rcc(["plan"]).args(limited).args(["--", "true"]);
+    let can = plan.output().is_success();
+    if !require("python3") || !require_that("limits", can) {
+        return;
+    }
+    // Forks until it may not, at most a hundred times, and takes everything back.
+    let fork = "import os, signal
+children = []
+refused = 0
+try:
+    while len(children) < 100:
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        children.append(child)
+except OSError as error:
+    refused = error.errno
+for child in children:
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+print(refused, len(children))";
+    for (name, flags, is_limited) in [("limited", &limited[..], true), ("free", &["-n"], false)] {
+        let run = lasting(&scene, name, flags);
+        let exec = scene.rcc(["exec", name, "--", "python3", "-c", fork]);
+        let text = exec.output().assert_success().stdout_text();
+        let (refused, forks) = text.trim_end().split_once(' ').unwrap();
+        let forks: u32 = forks.parse().unwrap();
+        // EAGAIN is 11.
+        match is_limited {
+            true => assert!(refused == "11" && (10..24).contains(&forks), "{text}"),
+            false => assert_eq!(text, "0 100\n"),
+        }
+        let pids = || {
+            let stats = scene.rcc(["stats", "--json", name]).output();
+            stats.assert_success().json()["pids"].as_u64().unwrap()
+        };
+        let before = pids();
+        let joined = scene.rcc(["exec", name, "--", "sh", "-c", "echo in; exec sleep 600"]);
+        let joined = joined.spawn();
+        joined.wait_for_text("in");
+        assert!(pids() > before, "{before}");
+        drop((joined, run));
+    }
 }

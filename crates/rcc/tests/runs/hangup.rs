@@ -30,6 +30,20 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// All that tells of a run that has ended says why it did.
+#[track_caller]
+fn assert_ended_by_hang_up(scene: &Scene, name: &str, code: i32) {
+    let run = told(scene, name);
+    let how = (&run["exit_code"], &run["end_reason"]);
+    assert_eq!(how, (&code.into(), &"hang-up".into()));
+    let inspected = scene.rcc(["inspect", name]).output();
+    let inspected: Value = serde_json::from_str(&inspected.assert_success().stdout_text()).unwrap();
+    assert_eq!(inspected[0]["end_reason"], "hang-up");
+    let listed = scene.rcc(["ps", "--all"]).output();
+    let text = listed.assert_success().stdout_text();
+    assert!(text.contains(&format!("ended ({code}, hang-up)")), "{text}");
+}
+
 fn runs_inside(scene: &Scene, command_line: &str) -> bool {
     let processes = scene.world.processes();
     processes.iter().any(|one| one.command_line == command_line)
@@ -88,7 +102,7 @@ fn a_terminal_that_closes_ends_the_run_in_its_foreground_and_not_a_detached_one(
         });
         kill_emulator(&scene, &keeper);
         until("the run ends", || told(&scene, name)["state"] == "ended");
-        assert_eq!(told(&scene, name)["exit_code"], code, "{name}");
+        assert_ended_by_hang_up(&scene, name, code);
         assert!(!runs_inside(&scene, &format!("sleep {duration}")), "{name}");
         let away = format!("away-{name}");
         assert_eq!(told(&scene, &away)["state"], "running");
@@ -97,6 +111,11 @@ fn a_terminal_that_closes_ends_the_run_in_its_foreground_and_not_a_detached_one(
             .output()
             .assert_success();
         scene.rcc(["kill", &away]).output().assert_success();
+        until("the detached run ends", || {
+            told(&scene, &away)["state"] == "ended"
+        });
+        // The control: this one was killed, and by nothing of its own.
+        assert_eq!(told(&scene, &away)["end_reason"], Value::Null);
         drop(keeper);
     }
 }
@@ -163,7 +182,7 @@ fn an_ssh_connection_that_drops_ends_the_run_and_not_a_detached_one() {
     until("the agent sleeps", || runs_inside(&scene, "sleep 6021"));
     kill_emulator(&scene, &keeper);
     until("the run ends", || told(&scene, "ssh")["state"] == "ended");
-    assert_eq!(told(&scene, "ssh")["exit_code"], 129);
+    assert_ended_by_hang_up(&scene, "ssh", 129);
     assert!(!runs_inside(&scene, "sleep 6021"));
     assert_eq!(told(&scene, "ssh-away")["state"], "running");
     scene.rcc(["kill", "ssh-away"]).output().assert_success();
