@@ -102,7 +102,7 @@ impl Guard {
             .sandbox()
             .map_err(on_step(STEP))?
             .try_clone()
-            .map_err(no_memory("dup(2)"))?;
+            .map_err(not_made("dup(2)"))?;
         let list = Watchlist {
             guarded,
             covers: covers(plan),
@@ -132,7 +132,7 @@ impl Guard {
             .as_fd()
             .try_clone_to_owned()
             .map(Control::from_descriptor)
-            .map_err(no_memory("dup(2)"))?;
+            .map_err(not_made("dup(2)"))?;
         // It waits in the connection until there is a guard, before anything else that is said.
         let file = list_file(&task.list)?;
         control
@@ -143,7 +143,7 @@ impl Guard {
             .name("rcc-guard".into())
             .stack_size(STACK_BYTES)
             .spawn(move || watch_over(&ours, guards_end, &task, &stopped))
-            .map_err(no_memory("pthread_create(3)"))?;
+            .map_err(not_made("pthread_create(3)"))?;
         self.work = Some(Work {
             control,
             stop,
@@ -355,6 +355,6 @@ fn vanished() -> NativeError {
     }
 }
 
-fn no_memory<T>(call: &'static str) -> impl FnOnce(T) -> NativeError {
-    move |_| on_step_call(STEP, call)(Errno::NOMEM)
+fn not_made(call: &'static str) -> impl FnOnce(std::io::Error) -> NativeError {
+    move |error| on_step_call(STEP, call)(Errno::from_io_error(&error).unwrap_or(Errno::NOMEM))
 }

@@ -7,7 +7,8 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 /// Calls that make a process or thread.
-const MAKING: [&str; 4] = [
+const MAKING: [&str; 5] = [
+    "clone(2)",
     "clone3(2)",
     "fork(2)",
     "posix_spawn(3)",

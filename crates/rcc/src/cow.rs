@@ -22,7 +22,7 @@ use crate::cli::ChangesChoice;
 use crate::context::Context;
 use crate::error::{CliError, Kind};
 use crate::output;
-use crate::record::Record;
+use crate::record::{Record, is_foreign};
 use crate::runs::one_of;
 
 pub(crate) use applied::{Applied, alone, applied};
@@ -110,6 +110,9 @@ pub(crate) fn all(context: &Context) -> Vec<CowRun> {
         .filter_map(|entry| {
             let record = entry.path();
             let layer = Layer::open(&record).ok()??;
+            if is_foreign(&record) {
+                return None;
+            }
             let id = entry.file_name().into_string().ok()?;
             Some(CowRun { id, record, layer })
         })

@@ -83,7 +83,7 @@ pub(crate) fn open(record: &Record) -> Result<(Place, OwnedFd), OpenError> {
 /// Connects to the desk of a run under way; waits for one that is just being started.
 pub(crate) fn reach(run: &Found) -> Result<DeskClient, CliError> {
     let id = &run.description.id;
-    let failed = |source: DeskError| failed(id, source);
+    let failed = |source: DeskError| failed(run, source);
     let latest = Instant::now() + START_LIMIT;
     loop {
         let connected = match directory(&run.record) {
@@ -103,10 +103,24 @@ pub(crate) fn reach(run: &Found) -> Result<DeskClient, CliError> {
     }
 }
 
-/// The error of a conversation with a run.
-pub(crate) fn failed(id: &str, source: DeskError) -> CliError {
-    let id = id.to_owned();
-    CliError::new(Kind::User, ReachError::Failed { id, source })
+/// The error of a conversation with a run. One that was started by another version is best talked to by that one, whose program
+/// the kernel keeps as long as the run lasts, whatever became of its file.
+pub(crate) fn failed(run: &Found, source: DeskError) -> CliError {
+    let id = run.description.id.clone();
+    let may_be_of_another_version = match &source {
+        DeskError::OtherVersion { .. } | DeskError::Confused => true,
+        DeskError::Refused { .. } => run.description.version != env!("CARGO_PKG_VERSION"),
+        _ => false,
+    };
+    let error = CliError::new(Kind::User, ReachError::Failed { id, source });
+    if !may_be_of_another_version {
+        return error;
+    }
+    error.hint(format!(
+        "use the rcc that started it, version {}; while the run lasts it is /proc/{}/exe",
+        rcc_plan::escape(&run.description.version),
+        run.description.supervisor_pid
+    ))
 }
 
 /// Waits until the supervisor of a run has written everything down and has ended.
@@ -117,7 +131,7 @@ pub(crate) fn wait_for_record(run: &Found, longest: Duration) -> Result<(), CliE
     let latest = Instant::now() + longest;
     while run.still_lives() {
         if Instant::now() > latest {
-            let error = failed(&run.description.id, DeskError::Gone);
+            let error = failed(run, DeskError::Gone);
             return Err(error.hint(
                 "it goes on: its supervisor talks to processes of your own user namespace only, or takes long to end",
             ));

@@ -33,6 +33,8 @@ const KEPT: usize = 50;
 const SLACK: usize = 10;
 /// Longest name of a run, in bytes.
 const NAME_LIMIT: usize = 63;
+/// Form of records. A higher one says that a program that does not know it must leave the record alone, not even remove it.
+const FORMAT: u32 = 1;
 /// Name of the audit log in the record.
 pub(crate) const AUDIT: &str = "audit.jsonl";
 /// Name of the description in the record.
@@ -150,6 +152,9 @@ pub(crate) enum Held {
 /// What `run.json` says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Description {
+    /// [`FORMAT`] of who wrote it; versions that did not write it had the first.
+    #[serde(default = "first_format")]
+    format: u32,
     pub(crate) id: String,
     /// `--name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -184,7 +189,16 @@ pub(crate) struct Description {
     pub(crate) end_reason: Option<String>,
 }
 
+const fn first_format() -> u32 {
+    1
+}
+
 impl Description {
+    /// Whether a newer rcc wrote it, in a form that this one must leave alone.
+    pub(crate) const fn is_foreign(&self) -> bool {
+        self.format > FORMAT
+    }
+
     /// Adds how the run of this record ended, when that is there.
     pub(crate) fn add_end(&mut self, record: &Path) {
         if let Some(end) = end::read(record) {
@@ -265,6 +279,7 @@ impl Record {
         let places = beginning.places.as_ref();
         let record = Self {
             description: Description {
+                format: FORMAT,
                 id: id.clone(),
                 name: beginning.name.map(str::to_owned),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -386,7 +401,7 @@ impl Record {
         };
         end::write(self.directory.as_fd(), &self.path, &end).map_err(RecordError::File)?;
         drop(self.directory);
-        prune(&self.runs)
+        prune(&self.runs, &self.path)
     }
 
     /// Notes the end, and removes the record unless it holds changes that wait (`--rm`).
@@ -552,8 +567,8 @@ fn is_empty(layer: &Layer) -> bool {
     upper.is_ok_and(|mut names| names.next().is_none())
 }
 
-/// Removes ended runs, oldest first, until the number kept is reached.
-fn prune(runs: &Path) -> Result<(), RecordError> {
+/// Removes ended runs, oldest first, until the number kept is reached; never this one, which ended just now, whatever the clock says.
+fn prune(runs: &Path, own: &Path) -> Result<(), RecordError> {
     let fail = |source: std::io::Error| RecordError::Make {
         path: runs.to_owned(),
         source,
@@ -585,7 +600,9 @@ fn prune(runs: &Path) -> Result<(), RecordError> {
         .collect();
     dated.sort();
     let surplus = dated.len().saturating_sub(KEPT);
-    let decided = dated.into_iter().filter(|(_, path)| !holds_changes(path));
+    let decided = dated
+        .into_iter()
+        .filter(|(_, path)| path != own && !is_foreign(path) && !holds_changes(path));
     for (_, path) in decided.take(surplus) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let Ok(directory) = rustix::fs::openat(CWD, &path, flags, Mode::empty()) else {
@@ -597,6 +614,15 @@ fn prune(runs: &Path) -> Result<(), RecordError> {
         }
     }
     Ok(())
+}
+
+/// Whether a record is none that this rcc knows: of a newer one, or damaged. One that never got a description is known.
+pub(crate) fn is_foreign(record: &Path) -> bool {
+    match crate::runs::description(record) {
+        Ok(Some(description)) => description.is_foreign(),
+        Ok(None) => false,
+        Err(_) => true,
+    }
 }
 
 /// Removes a record with everything in it: an agent filled the layer.
@@ -775,11 +801,19 @@ mod tests {
     fn old_runs_are_pruned_but_never_a_live_one() {
         let state = scratch("prune");
         let live = begin(&state, "/x/live", None).unwrap();
+        let mut foreign = begin(&state, "/x/foreign", None).unwrap();
+        foreign.description.format = FORMAT + 1;
+        foreign.write().unwrap();
+        let damaged = begin(&state, "/x/damaged", None).unwrap();
+        let kept = [foreign.path.clone(), damaged.path.clone()];
+        std::fs::write(damaged.path.join(DESCRIPTION), "{").unwrap();
+        drop((foreign, damaged));
         for _ in 0..KEPT + SLACK + 5 {
             begin(&state, "/x/old", None).unwrap().finish(0).unwrap();
         }
         let left = std::fs::read_dir(state.join("runs")).unwrap().count();
         assert!(live.path.exists());
+        assert!(kept.iter().all(|path| path.exists()));
         assert!((KEPT..=KEPT + SLACK + 1).contains(&left), "{left}");
         std::fs::remove_dir_all(state).unwrap();
     }

@@ -27,6 +27,13 @@ enum RunsError {
     Ambiguous { id: String, found: Vec<String> },
     #[error("the run {} has ended", rcc_plan::escape(id))]
     Ended { id: String },
+    #[error(
+        "the record of the run {} was written by rcc {}, in a form that rcc {} does not know",
+        rcc_plan::escape(id),
+        rcc_plan::escape(version),
+        env!("CARGO_PKG_VERSION")
+    )]
+    Foreign { id: String, version: String },
     #[error("nothing runs in the project {}", rcc_plan::escape(project))]
     NoneHere { project: PathBuf },
     #[error("several runs are under way in the project {}: {}", rcc_plan::escape(project), found.join(", "))]
@@ -129,10 +136,12 @@ pub(crate) fn one_live(choice: &RunChoice) -> Result<Found, CliError> {
 
 /// The run under way that a word means.
 pub(crate) fn named_live(context: &Context, word: &str) -> Result<Found, CliError> {
-    let found = named(context, word)?;
+    let found = find(context, word)?;
+    // Whether its supervisor is understood is seen when it is talked to.
     if found.is_live {
         return Ok(found);
     }
+    let found = known(found)?;
     let id = found.description.id;
     Err(CliError::new(Kind::User, RunsError::Ended { id })
         .hint("rcc ps lists the runs under way; rcc net log --run ID prints the log of one that has ended"))
@@ -151,6 +160,7 @@ pub(crate) fn recorded(choice: &RunChoice) -> Result<Found, CliError> {
                     .into_iter()
                     .find(|run| run.description.project.as_path() == project)
                     .ok_or_else(|| CliError::new(Kind::User, RunsError::NoRecord { project }))
+                    .and_then(known)
             }
         },
     }
@@ -159,6 +169,24 @@ pub(crate) fn recorded(choice: &RunChoice) -> Result<Found, CliError> {
 /// The run that a word means: an id; a name, of a run under way before that of the newest one that ended; the beginning of
 /// one id.
 pub(crate) fn named(context: &Context, word: &str) -> Result<Found, CliError> {
+    find(context, word).and_then(known)
+}
+
+/// Refuses a run whose record means what this rcc cannot know.
+fn known(found: Found) -> Result<Found, CliError> {
+    let told = &found.description;
+    if !told.is_foreign() {
+        return Ok(found);
+    }
+    let (id, version) = (told.id.clone(), told.version.clone());
+    Err(
+        CliError::new(Kind::User, RunsError::Foreign { id, version }).hint(
+            "use that rcc for it; this one neither changes nor removes what it does not know",
+        ),
+    )
+}
+
+fn find(context: &Context, word: &str) -> Result<Found, CliError> {
     let mut runs = all(&context.directories.state);
     let is_named = |run: &Found| run.description.name.as_deref() == Some(word);
     let place = None
@@ -215,9 +243,8 @@ pub(crate) fn all(state: &Path) -> Vec<Found> {
     let mut found: Vec<Found> = entries
         .filter_map(|entry| {
             let record = entry.path();
-            let content = rcc_host::read_text(&record.join(DESCRIPTION), DESCRIPTION_LIMIT);
             // It is written after the run has taken the lock.
-            let mut description: Description = serde_json::from_str(&content.ok()??.text).ok()?;
+            let mut description = description(&record).ok()??;
             description.add_end(&record);
             let is_live = description.ended_at_ms.is_none()
                 && is_of(&boot, &description)
@@ -235,6 +262,25 @@ pub(crate) fn all(state: &Path) -> Vec<Found> {
         .collect();
     found.sort_by_key(|run| std::cmp::Reverse(run.description.started_at_ms));
     found
+}
+
+/// Reads the description in a record; none when there is none yet, or never was.
+pub(crate) fn description(record: &Path) -> std::io::Result<Option<Description>> {
+    let content = rcc_host::read_text(&record.join(DESCRIPTION), DESCRIPTION_LIMIT);
+    let Some(content) = content.map_err(std::io::Error::other)? else {
+        return Ok(None);
+    };
+    Ok(Some(serde_json::from_str(&content.text)?))
+}
+
+/// The records that are none of a run that this rcc knows: of another version, or damaged.
+pub(crate) fn unreadable(state: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(state.join("runs"));
+    let records = entries.into_iter().flatten().flatten();
+    records
+        .map(|entry| entry.path())
+        .filter(|record| description(record).is_err() && record.is_dir())
+        .collect()
 }
 
 /// Whether a run began in this boot, as far as is known: older versions did not write it down.

@@ -13,11 +13,13 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::beneath::look_at;
 use super::changes::changes;
 use super::journal::{Entry, PathRoom, Progress, entries};
 use super::known::Known;
+use super::meta::Time;
 use super::{CowError, Layer, Meta, Tree, on};
 use decide::Decided;
 pub use offer::{Offer, Part, Pick, Standing, offers};
@@ -62,6 +64,16 @@ pub fn apply(
     apply_within(PathRoom::new(), layer, record, choice, guarded)
 }
 
+/// When a run began, as far as the times of files can be compared with it. A clock that shows an earlier time now was set back, and
+/// what was changed since may look older than the run: then everything counts as changed.
+fn told_by_the_clock(since: Time) -> Time {
+    let now = clock_gettime(ClockId::Realtime);
+    if Time(now.tv_sec, now.tv_nsec) < since {
+        return Time(i64::MIN, 0);
+    }
+    since
+}
+
 /// As [`apply`], with so much room for the journal's paths.
 pub(super) fn apply_within(
     room: PathRoom,
@@ -79,7 +91,8 @@ pub(super) fn apply_within(
         upper: &upper,
         lower: &lower,
     };
-    let decided = Decided::make(&found, sides, choice, layer.base().since, guarded, &known);
+    let since = told_by_the_clock(layer.base().since);
+    let decided = Decided::make(&found, sides, choice, since, guarded, &known);
     outcome.conflicts.extend(decided.conflicts());
     if !outcome.conflicts.is_empty() {
         return Ok(outcome);

@@ -11,8 +11,9 @@ use rcc_sys::peer::Peer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use serde_json::Value;
 
-use super::protocol::{Answer, Answering, Ask, Asking, VERSION};
+use super::protocol::{Answer, Answering, Ask, Asking, Heard, VERSION, read};
 use crate::group::GroupRecord;
 use crate::protocol::{receive, send};
 
@@ -34,6 +35,14 @@ pub enum DeskError {
     Refused {
         /// Why.
         reason: String,
+    },
+    /// It is of another version, whose answers mean something else.
+    #[error(
+        "its supervisor speaks version {version} of what is said at the desk, and this rcc speaks {VERSION}"
+    )]
+    OtherVersion {
+        /// The supervisor's.
+        version: u64,
     },
     /// It answers something else.
     #[error("what the run's supervisor answers is not understood")]
@@ -172,10 +181,14 @@ impl DeskClient {
             Ok(_) => {}
             Err(errno) => return Err(DeskError::Talk(SysError::new("poll(2)", "", errno))),
         }
-        match receive::<Answering>(self.0.as_fd(), RecvFlags::empty()) {
-            Ok(Some((answering, descriptors))) => match answering.answer {
-                Answer::Refused { reason } => Err(DeskError::Refused { reason }),
-                answer => Ok((answer, descriptors)),
+        match receive::<Value>(self.0.as_fd(), RecvFlags::empty()) {
+            Ok(Some((said, descriptors))) => match read::<Answering>(said) {
+                Heard::OtherVersion(version) => Err(DeskError::OtherVersion { version }),
+                Heard::Unknown => Err(DeskError::Confused),
+                Heard::Known(answering) => match answering.answer {
+                    Answer::Refused { reason } => Err(DeskError::Refused { reason }),
+                    answer => Ok((answer, descriptors)),
+                },
             },
             Ok(None) => Err(DeskError::Gone),
             Err(error) if error.errno == Errno::BADMSG => Err(DeskError::Confused),

@@ -19,13 +19,14 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::group::GroupRecord;
 use crate::launch::plan_file;
 use crate::protocol::{receive, send};
 
 pub use client::{DeskClient, DeskError, Status};
-use protocol::{Answer, Answering, Ask, Asking, VERSION};
+use protocol::{Answer, Answering, Ask, Asking, Heard, VERSION, read};
 pub(crate) use recorder::FRAME;
 pub use recorder::Recorder;
 pub use recording::{Pieces, RECORDING, is_given_up};
@@ -133,8 +134,14 @@ impl<'run> Desk<'run> {
     /// Hears one client; none when it is through.
     fn attend(&self, client: &OwnedFd, sandbox: &OwnedFd, wishes: &mut Vec<Wish>) -> Option<Next> {
         let mut next = Next::Stays;
-        let answer = match receive::<Asking>(client.as_fd(), RecvFlags::DONTWAIT) {
-            Ok(Some((asking, _))) if asking.version == VERSION => {
+        let heard = match receive::<Value>(client.as_fd(), RecvFlags::DONTWAIT) {
+            Ok(Some((said, _))) => read::<Asking>(said),
+            Err(error) if error.errno == Errno::AGAIN => return Some(Next::Stays),
+            Err(error) if error.errno == Errno::BADMSG => Heard::Unknown,
+            Ok(None) | Err(_) => return None,
+        };
+        let answer = match heard {
+            Heard::Known(asking) => {
                 if let (Ask::Attach { rows, columns }, true) =
                     (&asking.ask, self.recorder.is_some())
                 {
@@ -145,10 +152,10 @@ impl<'run> Desk<'run> {
                 }
                 self.answer(&asking.ask, sandbox, wishes)
             }
-            Ok(Some(_)) => Err("it is of another version".to_owned()),
-            Err(error) if error.errno == Errno::AGAIN => return Some(Next::Stays),
-            Err(error) if error.errno == Errno::BADMSG => Err("it is not understood".to_owned()),
-            Ok(None) | Err(_) => return None,
+            Heard::OtherVersion(version) => Err(format!(
+                "it was asked in version {version} of what is said at the desk, and speaks {VERSION}"
+            )),
+            Heard::Unknown => Err("it is not understood".to_owned()),
         };
         let (answer, descriptors) = answer.unwrap_or_else(|reason| {
             let reason = format!(

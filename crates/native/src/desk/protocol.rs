@@ -1,8 +1,11 @@
 //! What is said at the desk: one JSON datagram each, in both directions, descriptors beside it.
 //!
-//! What is not known is refused, not ignored: a field that an older supervisor skipped could be the one that mattered.
+//! What is not known is refused, not ignored: a field that an older supervisor skipped could be the one that mattered. The version
+//! is looked at first and by itself: what another version says may have any form.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::group::GroupRecord;
 
@@ -73,9 +76,62 @@ pub(super) struct Answering {
     pub(super) answer: Answer,
 }
 
+/// What was said by somebody whose version is not known yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard<T> {
+    /// It is of this version.
+    Known(T),
+    /// It is of another one.
+    OtherVersion(u64),
+    /// It is of this version, or of none, and has no known form.
+    Unknown,
+}
+
+/// Reads a datagram that is JSON.
+pub(super) fn read<T: DeserializeOwned>(said: Value) -> Heard<T> {
+    match said.get("version").and_then(Value::as_u64) {
+        Some(version) if version != u64::from(VERSION) => Heard::OtherVersion(version),
+        _ => serde_json::from_value(said).map_or(Heard::Unknown, Heard::Known),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_is_looked_at_before_all_else() {
+        let read = |text: &str| read::<Answering>(serde_json::from_str(text).unwrap());
+        for (said, version) in [
+            (r#"{"version":2,"answer":"done"}"#, 2),
+            (r#"{"version":2,"answer":{"of_tomorrow":[1]},"more":3}"#, 2),
+            (r#"{"version":0}"#, 0),
+            (r#"{"version":18446744073709551615}"#, u64::MAX),
+        ] {
+            assert!(
+                matches!(read(said), Heard::OtherVersion(told) if told == version),
+                "{said}"
+            );
+        }
+        assert!(matches!(
+            read(r#"{"version":1,"answer":"done"}"#),
+            Heard::Known(Answering {
+                answer: Answer::Done,
+                ..
+            })
+        ));
+        for said in [
+            "1",
+            "[]",
+            "{}",
+            r#"{"version":"2"}"#,
+            r#"{"version":-1,"answer":"done"}"#,
+            r#"{"version":1,"answer":"flown"}"#,
+            r#"{"version":1,"answer":"done","more":1}"#,
+        ] {
+            assert!(matches!(read(said), Heard::Unknown), "{said}");
+        }
+    }
 
     #[test]
     fn what_is_not_known_is_refused() {

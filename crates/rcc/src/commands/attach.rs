@@ -24,7 +24,7 @@ pub(crate) fn run(args: &AttachArgs) -> Result<u8, CliError> {
     let id = &run.description.id;
     let (socket, has_terminal) = desk::reach(&run)?
         .attach(window_size())
-        .map_err(|error| desk::failed(id, error))?;
+        .map_err(|error| desk::failed(&run, error))?;
     let uses_terminal = has_terminal && std::io::stdin().is_terminal() && !args.no_stdin;
     match attach(&socket, uses_terminal, &keys)? {
         Left::Ended(code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),

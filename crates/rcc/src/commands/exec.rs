@@ -20,7 +20,7 @@ pub(crate) fn run(args: ExecArgs) -> Result<u8, CliError> {
     let run = named_live(&context, &args.run)?;
     let (sandbox, mut plan, group) = desk::reach(&run)?
         .join()
-        .map_err(|error| desk::failed(&run.description.id, error))?;
+        .map_err(|error| desk::failed(&run, error))?;
     plan.argv = args.command.into_iter().map(SafeBytes::from).collect();
     plan.streams = Streams {
         stdin_terminal: std::io::stdin().is_terminal(),

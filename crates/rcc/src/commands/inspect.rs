@@ -19,7 +19,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<u8, CliError> {
         if run.is_live {
             let status = desk::reach(&run)?
                 .status()
-                .map_err(|error| desk::failed(&run.description.id, error))?;
+                .map_err(|error| desk::failed(&run, error))?;
             told["init_pid"] = status.init.into();
             told["plan"] = serde_json::to_value(status.plan)
                 .map_err(|error| CliError::new(Kind::Internal, error))?;

@@ -7,13 +7,14 @@ use crate::context::Context;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::output;
-use crate::record::now_ms;
-use crate::runs::{Found, State, all};
+use crate::record::{DESCRIPTION, now_ms};
+use crate::runs::{Found, State, all, unreadable};
 
 const HEADINGS: [&str; 7] = ["ID", "NAME", "STATE", "SINCE", "PID", "AGENT", "PROJECT"];
 
 pub(crate) fn run(args: &PsArgs) -> Result<u8, CliError> {
-    let runs = all(&Context::load()?.directories.state);
+    let state = Context::load()?.directories.state;
+    let runs = all(&state);
     let runs: Vec<Found> = runs
         .into_iter()
         .filter(|run| args.all || run.is_live)
@@ -26,6 +27,12 @@ pub(crate) fn run(args: &PsArgs) -> Result<u8, CliError> {
     } else {
         table(&runs)
     };
+    for record in unreadable(&state) {
+        output::warn(&format!(
+            "{} cannot be read: another version of rcc wrote it, or it is damaged",
+            rcc_plan::escape(record.join(DESCRIPTION))
+        ));
+    }
     if runs.is_empty() && !args.json && !args.quiet {
         output::note("nothing runs");
     }

@@ -9,7 +9,7 @@ use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::output;
 use crate::record::{Held, RemoveError, remove_ended};
-use crate::runs::{Found, all, named};
+use crate::runs::{Found, all, named, unreadable};
 
 use super::stop::Outcome;
 
@@ -52,6 +52,21 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<u8, CliError> {
     let context = Context::load()?;
     let mut ended = all(&context.directories.state);
     ended.retain(|run| !run.is_live);
+    let (foreign, ended): (Vec<Found>, Vec<Found>) = ended
+        .into_iter()
+        .partition(|run| run.description.is_foreign());
+    let unreadable = unreadable(&context.directories.state).into_iter();
+    let unreadable = unreadable.filter_map(|record| record.file_name().map(rcc_plan::escape));
+    let foreign = foreign
+        .iter()
+        .map(|run| rcc_plan::escape(&run.description.id));
+    let foreign: Vec<String> = foreign.chain(unreadable).collect();
+    if !foreign.is_empty() {
+        output::note(&format!(
+            "kept, because a newer rcc wrote them or they are damaged: {}",
+            foreign.join(", ")
+        ));
+    }
     let (waiting, ended): (Vec<Found>, Vec<Found>) =
         ended.into_iter().partition(|run| run.holds_undecided());
     if !ended.is_empty() && !args.yes {

@@ -109,13 +109,13 @@ fn tell(run: &Found, client: &DeskClient, signal: Signal) -> Result<(), CliError
         Ok(()) => Ok(()),
         Err(DeskError::Gone) => desk::wait_for_record(run, desk::GONE_LIMIT),
         Err(DeskError::Silent) if signal == Signal::TERM => Ok(()),
-        Err(error) => Err(desk::failed(&run.description.id, error)),
+        Err(error) => Err(desk::failed(run, error)),
     }
 }
 
 /// Kills everything of a run: the sandbox, and if its supervisor does not answer, that one.
 fn end(run: &Found, client: &DeskClient) -> Result<(), CliError> {
-    let failed = |error| desk::failed(&run.description.id, error);
+    let failed = |error| desk::failed(run, error);
     match client.signal(Signal::KILL.as_raw()) {
         Ok(()) if client.wait_for_end(END_LIMIT) => return Ok(()),
         Err(DeskError::Gone) => return Ok(()),

@@ -58,7 +58,8 @@ fn meant(
 
 fn holding(context: &Context, wanted: &[Held]) -> Vec<DirectRun> {
     let runs = runs::all(&context.directories.state).into_iter();
-    runs.filter(|run| matches!(held(&run.record), Ok(Some(held)) if wanted.contains(&held)))
+    runs.filter(|run| !run.description.is_foreign())
+        .filter(|run| matches!(held(&run.record), Ok(Some(held)) if wanted.contains(&held)))
         .map(|run| DirectRun {
             id: run.description.id,
             record: run.record,

@@ -3,7 +3,8 @@
 //! Each story is one shell script in a mount namespace of its own, with small file systems in memory where rcc keeps things. It
 //! waits for the agent, and the agent for it, at the agent's standard streams, which are two FIFOs.
 
-use crate::scene::{RCC, Scene};
+use crate::program;
+use crate::scene::Scene;
 use rcc_testkit::require;
 use rcc_testkit::world::Output;
 
@@ -31,7 +32,8 @@ fn story(name: &str, script: &str) -> Option<(Scene, Output)> {
     let script = format!("{TOOLS}{script}");
     let output = scene
         .command("unshare")
-        .args(["-rm", "bash", "-c", &script, RCC])
+        .args(["-rm", "bash", "-c", &script])
+        .arg(program())
         .output();
     Some((scene, output))
 }
