@@ -16,14 +16,13 @@ use std::path::{Path, PathBuf};
 
 use rcc_host::Project;
 use rcc_host::cow::{Changes, CowError, Layer, changes, has_open};
-use rustix::fs::FlockOperation;
 
 use crate::cli::ChangesChoice;
 use crate::context::Context;
 use crate::error::{CliError, Kind};
 use crate::output;
 use crate::record::{Record, is_foreign};
-use crate::runs::one_of;
+use crate::runs::{is_locked, one_of};
 
 pub(crate) use applied::{Applied, alone, applied};
 pub(crate) use discarded::finish_discards;
@@ -76,7 +75,7 @@ impl CowRun {
 
     /// Whether the run is under way.
     pub(crate) fn is_live(&self) -> bool {
-        self.lock().is_err()
+        is_locked(&self.record)
     }
 }
 
@@ -88,8 +87,10 @@ pub(crate) fn lock(id: &str, record: &Path) -> Result<OwnedFd, CliError> {
             .hint("wait for its end; rcc diff shows what it changed so far")
     };
     let directory = applied::open_record(record).map_err(|_| live())?;
-    rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).map_err(|_| live())?;
-    Ok(directory)
+    match crate::record::lock_patiently(&directory) {
+        true => Ok(directory),
+        false => Err(live()),
+    }
 }
 
 /// Refuses what must not happen between the two halves of an apply.

@@ -526,14 +526,10 @@ pub(crate) fn remove_ended(record: &Path, undecided: Held) -> Result<(), RemoveE
         Err(Errno::NOENT) => return Ok(()),
         opened => opened.map_err(|errno| failed(errno.into()))?,
     };
-    // A run under way holds it, an apply, an undo and a discard, too; whoever lists the runs does for a moment.
-    let latest = Instant::now() + LISTING_LIMIT;
-    while rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() {
-        if Instant::now() > latest {
-            let path = record.to_owned();
-            return Err(RemoveError::Busy { path });
-        }
-        std::thread::sleep(Duration::from_millis(2));
+    // A run under way holds it, an apply, an undo and a discard, too.
+    if !lock_patiently(&directory) {
+        let path = record.to_owned();
+        return Err(RemoveError::Busy { path });
     }
     if has_open(record).unwrap_or(undecided == Held::Kept) {
         return Err(RemoveError::Open { id: id() });
@@ -542,6 +538,18 @@ pub(crate) fn remove_ended(record: &Path, undecided: Held) -> Result<(), RemoveE
         return Err(RemoveError::Undecided { id: id() });
     }
     remove(record).map_err(failed)
+}
+
+/// Takes the lock of a record, unless something longer than a look holds it: whoever lists the runs has it for a moment.
+pub(crate) fn lock_patiently(directory: &OwnedFd) -> bool {
+    let latest = Instant::now() + LISTING_LIMIT;
+    while rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() > latest {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
 }
 
 /// Keeps the record until this process has read how the run ended; for `rcc wait`.

@@ -291,7 +291,8 @@ fn is_of(boot: &Option<String>, description: &Description) -> bool {
     }
 }
 
-fn is_locked(record: &Path) -> bool {
+/// Whether a run, or a command that decides about one, holds the lock of a record.
+pub(crate) fn is_locked(record: &Path) -> bool {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, record, flags, Mode::empty()).is_ok_and(|directory| {
         rustix::fs::flock(&directory, FlockOperation::NonBlockingLockShared).is_err()

@@ -13,7 +13,7 @@ use bench::said;
 use rcc_testkit::{require, require_that};
 
 /// The file that is large, in bytes.
-const LARGE: u64 = 48 << 20;
+const LARGE: u64 = 32 << 20;
 /// What everything else may take, in bytes: xfs reserves room beyond the end of files, btrfs writes trees in pairs.
 const LITTLE: u64 = 16 << 20;
 /// What the script says when this kernel mounts no such file.
