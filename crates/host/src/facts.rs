@@ -129,6 +129,7 @@ pub fn gather(question: Question<'_>) -> Result<HostFacts, HostError> {
         sys_entries: root::sys_entries(),
         resolved,
         cow_layer: None,
+        rw_layers: BTreeMap::new(),
         hidden: Vec::new(),
         seccomp_profile: None,
         landlock_abi: rcc_sys::landlock::abi(),

@@ -11,6 +11,7 @@
 //! Should: run as pid 1 in its own user and mount namespace, before any capability is dropped.
 //! Mustn't: run anywhere else; touch a path of the host other than to open it for mounting.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
@@ -56,6 +57,8 @@ pub(crate) fn build(steps: &[MountStep], unwanted: Vec<OwnedFd>) -> Result<(), N
 struct Site {
     tree: Tree,
     scratch: Tree,
+    /// How many layers are mounted.
+    overlays: Cell<u32>,
 }
 
 impl Site {
@@ -74,7 +77,11 @@ impl Site {
         scratch.attach(&tree.root, &place, &SafeBytes::from("/"))?;
         scratch.directory(Path::new("empty-directory"), 0o000)?;
         scratch.file(Path::new("empty-file"), "", 0o000)?;
-        Ok(Self { tree, scratch })
+        Ok(Self {
+            tree,
+            scratch,
+            overlays: Cell::new(0),
+        })
     }
 
     /// Attaches mounts where they vanish together with the old root. One that cannot be, or is no mount, is only closed.
@@ -151,7 +158,9 @@ impl Site {
     ) -> Result<(), NativeError> {
         let source = open_source(lower, BindKind::Directory, Some(identity))?;
         let changes = open_source(layer, BindKind::Directory, None)?;
-        let (below, above) = (Path::new("lower"), Path::new("layer"));
+        let number = self.overlays.replace(self.overlays.get() + 1);
+        let (below, above) = (format!("lower-{number}"), format!("layer-{number}"));
+        let (below, above) = (Path::new(&below), Path::new(&above));
         self.bind_alone(&source, below, lower)?;
         self.bind_alone(&changes, above, layer)?;
         let shown = at_path.as_path();

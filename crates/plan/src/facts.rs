@@ -90,6 +90,15 @@ pub struct ProjectFacts {
     pub protected: Vec<ProtectedEntry>,
 }
 
+/// What lies over a directory outside of the project that the agent of a copy-on-write run may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RwLayer {
+    /// Directory with `upper` and `work`: private, outside every grant.
+    pub layer: PathBuf,
+    /// Identity of what it lies over when it was looked at.
+    pub identity: FileIdentity,
+}
+
 /// Everything `plan()` needs to know about the machine and the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
@@ -122,6 +131,8 @@ pub struct HostFacts {
     pub resolved: BTreeMap<PathBuf, (PathBuf, EntryKind)>,
     /// Directory with `upper` and `work` for a copy-on-write run: private, outside every grant.
     pub cow_layer: Option<PathBuf>,
+    /// The same for the directories of [`crate::layered`], by their canonical paths.
+    pub rw_layers: BTreeMap<PathBuf, RwLayer>,
     /// What the patterns of `hidden` match in the project: canonical paths of files and directories.
     pub hidden: Vec<PathBuf>,
     /// Text of the user's own seccomp profile, when the policy names one and the file exists.

@@ -84,6 +84,26 @@ struct Grants {
     access: Access,
     /// The project's; no other grant has one.
     identity: Option<FileIdentity>,
+    /// Whether `files.rw` names it.
+    by_user: bool,
+    /// Whether changes of it go to a layer.
+    layered: bool,
+}
+
+/// The directories outside of the project that get a layer of their own in a copy-on-write run: those that `files.rw` names,
+/// without what is part of another one or of the project. `shared` is the preset whose state the run shares.
+///
+/// # Errors
+/// A path cannot be granted.
+pub fn layered(
+    policy: &Policy,
+    preset: Option<&AgentPreset>,
+    facts: &HostFacts,
+) -> Result<Vec<PathBuf>, PlanError> {
+    let shared = preset.filter(|_| policy.files.share_state.value);
+    let grants = grants(policy, shared, facts)?.into_iter();
+    let layered = grants.filter(|grant| grant.layered && grant.by_user);
+    Ok(layered.map(|grant| grant.from).collect())
 }
 
 /// Plans the tree.
@@ -112,22 +132,9 @@ pub(crate) fn files(
     mounts.push(symlink("/var/run", "/run"));
     devices(&mut mounts);
     kernel(facts, &mut mounts);
-    let layer = layer(policy, facts)?;
-    mounts.extend(grants.iter().map(|grant| match (layer, grant.identity) {
-        (Some(layer), Some(identity)) => MountStep::Overlay {
-            lower: grant.from.clone().into(),
-            layer: layer.into(),
-            at: grant.at.clone().into(),
-            identity,
-        },
-        _ => MountStep::Bind {
-            from: grant.from.clone().into(),
-            at: grant.at.clone().into(),
-            kind: grant.kind,
-            access: grant.access,
-            identity: grant.identity,
-        },
-    }));
+    for grant in &grants {
+        mounts.push(show(grant, facts)?);
+    }
     let read_only = grants
         .iter()
         .filter(|grant| grant.access == Access::ReadOnly);
@@ -164,16 +171,50 @@ pub(crate) fn files(
     })
 }
 
-/// The layer that changes of the project go to; none where they go to the project itself.
-fn layer<'a>(policy: &Policy, facts: &'a HostFacts) -> Result<Option<&'a Path>, PlanError> {
-    match policy.files.mode.value {
-        FilesMode::Direct => Ok(None),
-        FilesMode::Cow => facts
-            .cow_layer
-            .as_deref()
-            .map(Some)
-            .ok_or(PlanError::NoLayer),
+/// Mounts a path of the host, with a layer over it where changes go to one.
+fn show(grant: &Grants, facts: &HostFacts) -> Result<MountStep, PlanError> {
+    if !grant.layered {
+        return Ok(MountStep::Bind {
+            from: grant.from.clone().into(),
+            at: grant.at.clone().into(),
+            kind: grant.kind,
+            access: grant.access,
+            identity: grant.identity,
+        });
     }
+    let further = facts.rw_layers.get(&grant.from);
+    let (layer, identity) = match grant.identity {
+        Some(identity) => (facts.cow_layer.as_deref(), identity),
+        None => (
+            further.map(|further| further.layer.as_path()),
+            further.ok_or(PlanError::NoLayer)?.identity,
+        ),
+    };
+    Ok(MountStep::Overlay {
+        lower: grant.from.clone().into(),
+        layer: layer.ok_or(PlanError::NoLayer)?.into(),
+        at: grant.at.clone().into(),
+        identity,
+    })
+}
+
+/// Marks what gets a layer in a copy-on-write run: the project, and each directory that the user made writable. What lies
+/// in one of these is part of it, because a mount of its own would lead past the layer. A file can have none: an overlay
+/// is made of directories.
+fn lay(grants: Vec<Grants>) -> Vec<Grants> {
+    let mut kept: Vec<Grants> = Vec::with_capacity(grants.len());
+    // An outer one comes before those in it.
+    for mut grant in grants {
+        let around = kept.iter().rfind(|other| grant.at.starts_with(&other.at));
+        let is_part = around.is_some_and(|around| around.layered);
+        if grant.by_user && is_part {
+            continue;
+        }
+        let is_project = grant.identity.is_some();
+        grant.layered = is_project || (grant.by_user && grant.kind == BindKind::Directory);
+        kept.push(grant);
+    }
+    kept
 }
 
 fn directory(at: &str, mode: u32) -> MountStep {
@@ -273,7 +314,7 @@ fn grants(
     facts: &HostFacts,
 ) -> Result<Vec<Grants>, PlanError> {
     let mut grants = Vec::new();
-    let mut push = |from: &Path, at: &Path, kind, access, identity| {
+    let mut push = |from: &Path, at: &Path, kind, access, identity, by_user| {
         grants.retain(|grant: &Grants| grant.at != at);
         grants.push(Grants {
             from: from.to_owned(),
@@ -281,6 +322,8 @@ fn grants(
             kind,
             access,
             identity,
+            by_user,
+            layered: false,
         });
     };
     push(
@@ -289,6 +332,7 @@ fn grants(
         BindKind::Directory,
         Access::ReadWrite,
         None,
+        false,
     );
     for state in shared.iter().flat_map(|preset| &preset.share) {
         // State that does not exist yet is made in the agent home instead, and imported by nobody.
@@ -299,11 +343,12 @@ fn grants(
                 kind,
                 Access::ReadWrite,
                 None,
+                false,
             );
         }
     }
     if let Some(git) = &facts.git_directory {
-        push(git, git, BindKind::Directory, Access::ReadOnly, None);
+        push(git, git, BindKind::Directory, Access::ReadOnly, None, false);
     }
     for toolchain in &facts.toolchains {
         let kind = if toolchain.directory {
@@ -317,6 +362,7 @@ fn grants(
             kind,
             Access::ReadOnly,
             None,
+            false,
         );
     }
     for (setting, access, paths) in [
@@ -325,13 +371,8 @@ fn grants(
     ] {
         for path in paths {
             let (canonical, kind) = resolve(path, setting, facts)?;
-            // In a copy-on-write run the whole project is the layer's: a mount of its own would lead past it.
-            let in_layer = policy.files.mode.value == FilesMode::Cow
-                && access == Access::ReadWrite
-                && canonical.starts_with(&facts.project.root);
-            if !in_layer {
-                push(&canonical, &canonical, kind, access, None);
-            }
+            let by_user = access == Access::ReadWrite;
+            push(&canonical, &canonical, kind, access, None, by_user);
         }
     }
     let project = &facts.project;
@@ -341,10 +382,14 @@ fn grants(
         BindKind::Directory,
         Access::ReadWrite,
         Some(project.identity),
+        false,
     );
     // Component-wise order: a parent before everything below it.
     grants.sort_by(|a, b| a.at.cmp(&b.at));
-    Ok(grants)
+    match policy.files.mode.value {
+        FilesMode::Direct => Ok(grants),
+        FilesMode::Cow => Ok(lay(grants)),
+    }
 }
 
 /// Finds a path of the policy and refuses what would undo the sandbox.

@@ -20,8 +20,9 @@ mod request;
 pub use bytes::{SafeBytes, escape};
 pub use facts::{
     EntryKind, EtcFacts, FileIdentity, HostFacts, PathToolchain, ProjectFacts, ProtectedEntry,
-    RootEntry, User,
+    RootEntry, RwLayer, User,
 };
+pub use files::layered;
 pub use guarded::{Guarded, Protection};
 pub use limits::{
     Controller, DiskFree, GroupFacts, GroupObstacle, GroupPlace, GroupPlan, GroupSettings,

@@ -102,6 +102,7 @@ fn facts() -> HostFacts {
             (path("/var/lib/x"), (path("/run/x"), EntryKind::Directory)),
         ]),
         cow_layer: None,
+        rw_layers: BTreeMap::new(),
         hidden: Vec::new(),
         seccomp_profile: Some(r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["execve","read"],"action":"SCMP_ACT_ALLOW"}]}"#.to_owned()),
         landlock_abi: 6,
@@ -316,6 +317,7 @@ fn an_own_profile_is_taken_from_outside_the_project_only() {
     assert_eq!(made.hardening.seccomp, SeccompProfile::Own { allowed });
     let absent = HostFacts {
         cow_layer: None,
+        rw_layers: BTreeMap::new(),
         seccomp_profile: None,
         ..facts()
     };

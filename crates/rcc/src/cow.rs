@@ -2,6 +2,7 @@
 //! layer. Must not change a project.
 
 mod applied;
+mod begin;
 mod brings;
 pub(crate) mod direct;
 mod discarded;
@@ -14,8 +15,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rcc_host::Project;
-use rcc_host::cow::{Changes, CowError, Layer, changes, has_open};
+use rcc_host::cow::{Changes, Choice, CowError, Layer, Layers, Tree, changes, has_open};
 
 use crate::cli::ChangesChoice;
 use crate::context::Context;
@@ -24,7 +24,8 @@ use crate::output;
 use crate::record::{Record, is_foreign};
 use crate::runs::{is_locked, one_of};
 
-pub(crate) use applied::{Applied, alone, applied};
+pub(crate) use applied::{Applied, alone, alone_in, applied};
+pub(crate) use begin::{Earlier, begin, earlier, shown};
 pub(crate) use discarded::finish_discards;
 pub(crate) use pick::{pick, require_terminal};
 pub(crate) use show::{Form, json, name_status, stat};
@@ -44,6 +45,12 @@ enum ChoiceError {
     },
     #[error("an rcc apply of the run {} was interrupted", rcc_plan::escape(id))]
     Open { id: String },
+    #[error(
+        "the run {} has changes in {}, which this run may not change",
+        rcc_plan::escape(id),
+        rcc_plan::escape(root)
+    )]
+    NotGranted { id: String, root: PathBuf },
     #[error("the run {} is still under way", rcc_plan::escape(id))]
     Live { id: String },
     #[error(
@@ -54,18 +61,93 @@ enum ChoiceError {
     OtherProject { id: String, project: PathBuf },
 }
 
-/// A run with a layer.
+/// A run with layers.
 #[derive(Debug)]
 pub(crate) struct CowRun {
     pub(crate) id: String,
     pub(crate) record: PathBuf,
-    pub(crate) layer: Layer,
+    pub(crate) layers: Layers,
+}
+
+/// A layer, what is below it, and how they differ now.
+#[derive(Debug)]
+pub(crate) struct Compared<'a> {
+    pub(crate) layer: &'a Layer,
+    pub(crate) upper: Tree,
+    pub(crate) lower: Tree,
+    pub(crate) changes: Changes,
+}
+
+impl<'a> Compared<'a> {
+    pub(crate) fn new(layer: &'a Layer) -> Result<Self, CowError> {
+        let (upper, lower) = (layer.upper()?, layer.lower()?);
+        Ok(Self {
+            changes: changes(&upper, &lower)?,
+            layer,
+            upper,
+            lower,
+        })
+    }
 }
 
 impl CowRun {
-    /// Compares the layer with the project as it is now.
-    pub(crate) fn changes(&self) -> Result<Changes, CliError> {
-        Ok(changes(&self.layer.upper()?, &self.layer.lower()?)?)
+    /// The project.
+    pub(crate) fn project(&self) -> &Path {
+        self.layers.project().base().project.as_path()
+    }
+
+    /// The directories that its layers lie over.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = &Path> {
+        self.layers
+            .all()
+            .map(|layer| layer.base().project.as_path())
+    }
+
+    /// Whether everything was applied.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.layers.project().base().settled
+    }
+
+    /// What a caller means with these paths, for each layer; none named means everything in all of them.
+    pub(crate) fn choose(&self, paths: &[PathBuf]) -> Result<Vec<Option<Vec<PathBuf>>>, CliError> {
+        let mut chosen: Vec<Option<Vec<PathBuf>>> = self
+            .layers
+            .all()
+            .map(|_| paths.is_empty().then(Vec::new))
+            .collect();
+        for path in paths {
+            let found = absolute(path).map(|path| self.layers.find(&path));
+            let found = found.filter(|found| found.iter().any(Option::is_some));
+            let found = found.ok_or_else(|| outside(path, self.project(), &self.layers))?;
+            for (chosen, found) in chosen.iter_mut().zip(found) {
+                if let Some(path) = found {
+                    chosen.get_or_insert_default().push(path);
+                }
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// The same as choices for an apply.
+    pub(crate) fn choices(
+        &self,
+        paths: &[PathBuf],
+        overwrite: &[PathBuf],
+    ) -> Result<Vec<Option<Choice>>, CliError> {
+        let paths = self.choose(paths)?;
+        // None named means none.
+        let overwrite = match overwrite {
+            [] => vec![None; paths.len()],
+            named => self.choose(named)?,
+        };
+        let choices = paths.into_iter().zip(overwrite).map(|(paths, overwrite)| {
+            Some(Choice {
+                paths: paths?,
+                overwrite: overwrite.unwrap_or_default(),
+                picks: None,
+            })
+        });
+        Ok(choices.collect())
     }
 
     /// Keeps the run to this process: it is not under way, and no other command decides about it.
@@ -110,15 +192,15 @@ pub(crate) fn all(context: &Context) -> Vec<CowRun> {
     let mut found: Vec<CowRun> = entries
         .filter_map(|entry| {
             let record = entry.path();
-            let layer = Layer::open(&record).ok()??;
+            let layers = Layers::open(&record).ok()??;
             if is_foreign(&record) {
                 return None;
             }
             let id = entry.file_name().into_string().ok()?;
-            Some(CowRun { id, record, layer })
+            Some(CowRun { id, record, layers })
         })
         .collect();
-    found.sort_by_key(|run| std::cmp::Reverse(run.layer.base().since));
+    found.sort_by_key(|run| std::cmp::Reverse(run.layers.project().base().since));
     found
 }
 
@@ -141,8 +223,7 @@ pub(crate) fn choose(
     .root;
     let mut here: Vec<CowRun> = runs
         .into_iter()
-        .filter(|run| run.layer.base().project.as_path() == project)
-        .filter(|run| !run.layer.base().settled)
+        .filter(|run| run.project() == project && !run.is_settled())
         .collect();
     if here.len() > 1 {
         let found = here.into_iter().map(|run| run.id).collect();
@@ -190,26 +271,48 @@ pub(crate) fn split(context: &Context, words: &[OsString]) -> (Option<String>, V
 
 /// The paths that a caller named, relative to the project: `.` and names below the current directory.
 pub(crate) fn inside(project: &Path, paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
-    let outside = |path: &Path| {
-        let text = format!(
-            "{} is not in the project {}",
-            rcc_plan::escape(path),
-            rcc_plan::escape(project)
-        );
-        CliError::new(Kind::User, text).hint("name paths below the project, without ..")
+    let below = |path: &PathBuf| {
+        let below = absolute(path)?.strip_prefix(project).ok()?.to_owned();
+        Some(below)
     };
-    let mut inside = Vec::with_capacity(paths.len());
-    for path in paths {
-        let has_parent = path
-            .components()
-            .any(|part| part == std::path::Component::ParentDir);
-        let absolute = std::path::absolute(path).map_err(|_| outside(path))?;
-        match absolute.strip_prefix(project) {
-            Ok(below) if !has_parent => inside.push(below.to_owned()),
-            _ => return Err(outside(path)),
-        }
+    let inside = paths
+        .iter()
+        .map(|path| below(path).ok_or_else(|| not_inside(path, project)));
+    inside.collect()
+}
+
+/// What a caller names from the current directory; none with `..` in it, which may lead through a link.
+fn absolute(path: &Path) -> Option<PathBuf> {
+    let mut components = path.components();
+    let has_parent = components.any(|part| part == std::path::Component::ParentDir);
+    std::path::absolute(path).ok().filter(|_| !has_parent)
+}
+
+/// The path lies in none of the directories of a run.
+fn outside(path: &Path, project: &Path, layers: &Layers) -> CliError {
+    let roots = layers.further().iter();
+    let roots: Vec<String> = roots
+        .map(|layer| layer.base().project.to_string())
+        .collect();
+    if roots.is_empty() {
+        return not_inside(path, project);
     }
-    Ok(inside)
+    let text = format!(
+        "{} is neither in the project {} nor in {}",
+        rcc_plan::escape(path),
+        rcc_plan::escape(project),
+        roots.join(", ")
+    );
+    CliError::new(Kind::User, text).hint("name paths below these, without ..")
+}
+
+fn not_inside(path: &Path, project: &Path) -> CliError {
+    let text = format!(
+        "{} is not in the project {}",
+        rcc_plan::escape(path),
+        rcc_plan::escape(project)
+    );
+    CliError::new(Kind::User, text).hint("name paths below the project, without ..")
 }
 
 /// Whether a path is at or below one of those named; none named means all.
@@ -217,49 +320,20 @@ pub(crate) fn is_chosen(path: &Path, chosen: &[PathBuf]) -> bool {
     chosen.is_empty() || chosen.iter().any(|chosen| path.starts_with(chosen))
 }
 
-/// Makes the layer of a run that begins, or takes over that of an earlier run; its directory.
-pub(crate) fn begin(
-    context: &Context,
-    project: &Project,
-    record: &Record,
-    resume: Option<&str>,
-) -> Result<PathBuf, CliError> {
-    let layer = match resume {
-        None => record.make_layer(project)?,
-        Some(id) => {
-            let runs = all(context);
-            let id = named(context, &runs, id).unwrap_or_else(|| id.to_owned());
-            let earlier = by_id(runs, &id)?;
-            let base = earlier.layer.base();
-            if base.project.as_path() != project.root {
-                let project = base.project.as_path().to_owned();
-                let id = earlier.id;
-                return Err(CliError::new(
-                    Kind::User,
-                    ChoiceError::OtherProject { id, project },
-                ));
-            }
-            earlier.layer.lower()?;
-            let _held = earlier.lock()?;
-            refuse_open(&earlier)?;
-            let mut layer = earlier.layer.move_to(record.path())?;
-            layer.settle(false)?;
-            layer
-        }
-    };
-    std::fs::canonicalize(layer.path()).map_err(|error| CliError::new(Kind::Host, error))
-}
-
-/// Says what a run changed; a layer without changes is removed without a word.
+/// Says what a run changed; layers without changes are removed without a word.
 pub(crate) fn end(record: &Record) {
-    let told = Layer::open(record.path()).and_then(|layer| {
-        let Some(layer) = layer else { return Ok(()) };
-        let (upper, lower) = (layer.upper()?, layer.lower()?);
-        let changes = changes(&upper, &lower)?;
-        match changes.listed().count() {
-            0 => layer.remove(),
+    let told = Layers::open(record.path()).and_then(|layers| {
+        let Some(layers) = layers else { return Ok(()) };
+        let compared = layers.all().map(Compared::new);
+        let compared: Vec<Compared<'_>> = compared.collect::<Result<_, _>>()?;
+        let counts = compared.iter().map(|one| one.changes.listed().count());
+        match counts.sum() {
+            0 => {
+                drop(compared);
+                layers.remove()
+            }
             count => {
-                brings::tell(&changes, &upper, &lower);
+                brings::tell(&compared);
                 let files = if count == 1 { "file" } else { "files" };
                 output::note(&format!(
                     "{count} {files} changed; rcc diff, rcc apply or rcc discard (run {})",

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rcc_host::cow::{
-    CowError, Held as Snapshot, Layer, SnapshotRequest, Taken, has_open, held, remove_tree, take,
+    CowError, Held as Snapshot, Layers, Root, SnapshotRequest, Taken, has_open, held, remove_tree,
+    take,
 };
 use rcc_host::{DirectoryError, FileError, open_private, replace};
 use rcc_plan::SafeBytes;
@@ -362,9 +363,13 @@ impl Record {
         self.write()
     }
 
-    /// Makes the layer of a copy-on-write run.
-    pub(crate) fn make_layer(&self, project: &rcc_host::Project) -> Result<Layer, CowError> {
-        Layer::create(self.directory.as_fd(), &self.path, project)
+    /// Makes the layer of a copy-on-write run over its project.
+    pub(crate) fn make_layers(&self, project: &rcc_host::Project) -> Result<Layers, CowError> {
+        let root = Root {
+            path: &project.root,
+            directory: project.directory.as_fd(),
+        };
+        Layers::create(self.directory.as_fd(), &self.path, root)
     }
 
     /// Takes the snapshot of a direct run.
@@ -492,8 +497,8 @@ fn is_name(text: &str) -> bool {
 
 /// Whether a record holds what an agent changed and nobody has decided about yet.
 fn holds_changes(record: &Path) -> bool {
-    match Layer::open(record) {
-        Ok(Some(layer)) => !layer.base().settled && !is_empty(&layer),
+    match Layers::open(record) {
+        Ok(Some(layers)) => !layers.project().base().settled && !layers.is_empty(),
         Ok(None) => false,
         // What cannot be read is not thrown away.
         Err(_) => true,
@@ -568,11 +573,6 @@ fn waiters(record: &Path, more: OFlags) -> rustix::io::Result<OwnedFd> {
 pub(crate) fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim_end().to_owned())
-}
-
-fn is_empty(layer: &Layer) -> bool {
-    let upper = std::fs::read_dir(layer.path().join("upper"));
-    upper.is_ok_and(|mut names| names.next().is_none())
 }
 
 /// Removes ended runs, oldest first, until the number kept is reached; never this one, which ended just now, whatever the clock says.

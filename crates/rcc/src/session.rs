@@ -17,7 +17,7 @@ use rcc_host::{
     gather, read_text, survey,
 };
 use rcc_plan::{
-    GroupFacts, HostFacts, PROFILE_LIMIT_BYTES, Plan, PlanError, Request, Streams, plan,
+    GroupFacts, HostFacts, PROFILE_LIMIT_BYTES, Plan, PlanError, Request, Streams, layered, plan,
 };
 use rcc_spec::{AgentPreset, FilesMode, LimitKey, NetworkMode, Policy, SeccompChoice};
 
@@ -25,7 +25,7 @@ use crate::agents;
 use crate::cli::RunFlags;
 use crate::context::Context;
 use crate::control;
-use crate::cow;
+use crate::cow::{self, Earlier};
 use crate::detach::wants_terminal;
 use crate::error::{CliError, Kind};
 use crate::layers::{self, Unapproved};
@@ -231,7 +231,11 @@ fn make(
         Purpose::Run => control::runtime(&context.directories),
         Purpose::Show => None,
     };
-    let mut record = match purpose {
+    let earlier = match (purpose, &flags.resume) {
+        (Purpose::Run, Some(id)) => Some(cow::earlier(&context, &project, id)?),
+        _ => None,
+    };
+    let record = match purpose {
         Purpose::Run => {
             let name = preset.as_ref().map(|preset| preset.name.as_str());
             let network = policy.network.mode;
@@ -261,24 +265,6 @@ fn make(
         flags: flags.clone(),
         agent: agent.map(OsStr::to_owned),
     };
-    let layer = match (policy.files.mode.value, &record) {
-        (FilesMode::Direct, _) => Ok(None),
-        // What is only shown has a layer in name alone.
-        (FilesMode::Cow, None) => Ok(Some(context.directories.state.join("runs/plan/cow"))),
-        (FilesMode::Cow, Some(record)) => {
-            cow::begin(&context, &project, record, flags.resume.as_deref()).map(Some)
-        }
-    };
-    let layer = match (layer, record.take()) {
-        (Ok(layer), back) => {
-            record = back;
-            layer
-        }
-        (Err(error), unused) => {
-            unused.into_iter().for_each(Record::discard);
-            return Err(error);
-        }
-    };
     let planned = plan_for(
         context,
         &project,
@@ -289,7 +275,7 @@ fn make(
         agent_home,
         argv,
         record.as_ref(),
-        layer,
+        earlier,
     );
     let planned = planned.and_then(|(plan, facts, before)| {
         let proxy = match purpose {
@@ -337,7 +323,7 @@ fn plan_for(
     agent_home: PathBuf,
     argv: Vec<OsString>,
     record: Option<&Record>,
-    cow_layer: Option<PathBuf>,
+    earlier: Option<Earlier>,
 ) -> Result<(Plan, HostFacts, Before), CliError> {
     let granted = [
         &policy.files.readonly,
@@ -384,6 +370,7 @@ fn plan_for(
     protected.extend(rule_files(project, flags));
     protected.sort();
     protected.dedup();
+    let state = context.directories.state.clone();
     let own: Vec<PathBuf> = context
         .directories
         .guarded()
@@ -403,7 +390,16 @@ fn plan_for(
     if !policy.hardening.dangerously_without_protected_paths.value {
         refuse_second_names(project, &facts)?;
     }
-    facts.cow_layer = cow_layer;
+    if policy.files.mode.value == FilesMode::Cow {
+        let roots = layered(policy, preset, &facts)?;
+        refuse_own(&own, policy, &facts)?;
+        let laid = match record {
+            Some(record) => cow::begin(project, record, earlier, &roots)?,
+            None => cow::shown(&state, &roots)?,
+        };
+        facts.cow_layer = Some(laid.project);
+        facts.rw_layers = laid.further;
+    }
     facts.hidden = survey
         .hidden
         .iter()

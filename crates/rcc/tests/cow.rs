@@ -191,13 +191,13 @@ fn protected_paths_stay_closed_on_top_of_the_layer() {
 }
 
 #[test]
-fn a_writable_path_in_the_project_belongs_to_the_layer_and_one_outside_is_told() {
+fn a_writable_path_in_the_project_belongs_to_the_layer_and_a_file_outside_is_told() {
     let bench = Bench::new("granted");
     bench.file("sub/a", "1\n");
     let outside = bench.base().join("outside");
-    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(&outside, "1\n").unwrap();
     let before = snapshot(&bench.project());
-    let script = format!("echo 2 > sub/a; echo x > {}/new", outside.display());
+    let script = format!("echo 2 > sub/a; echo 2 > {}", outside.display());
     let run = |mode: &str| {
         let outside = outside.to_str().unwrap();
         let grants = [
@@ -208,13 +208,13 @@ fn a_writable_path_in_the_project_belongs_to_the_layer_and_one_outside_is_told()
     let output = run("--cow");
     assert_eq!(output.code, 0, "{output:?}");
     let told = format!(
-        "because only the project is kept apart: {}\n",
+        "because only directories can be kept apart: {}\n",
         outside.display()
     );
     assert!(output.stderr.contains(&told), "{output:?}");
     assert_eq!(snapshot(&bench.project()), before);
     assert_eq!(bench.rcc(&["diff", "--name-status"]).stdout, "M\tsub/a\n");
-    assert!(outside.join("new").exists());
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "2\n");
     // Positive control: a direct run changes it, and says nothing of the kind.
     let output = run("--snapshot");
     assert_eq!(output.code, 0, "{output:?}");
@@ -232,7 +232,7 @@ fn what_programs_of_the_host_would_run_is_told_at_the_end() {
     );
     assert_eq!(output.code, 0, "{output:?}");
     for text in [
-        "among the changes, and run or trusted by programs of your own once they are in the project",
+        "among the changes, and run or trusted by programs of your own once they are applied",
         "\n  .envrc (direnv",
         "\n  sub/.vscode/tasks.json (",
         "\n  bare/config (git takes configuration or programs from it; rcc apply holds it back until you name it)",

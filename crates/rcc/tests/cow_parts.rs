@@ -382,6 +382,28 @@ fn keys_stop_early_help_and_never_mean_yes_by_mistake() {
 }
 
 #[test]
+fn changes_of_further_directories_are_asked_about_like_those_of_the_project() {
+    let bench = Bench::new("further");
+    bench.file("a", "1\n");
+    let data = bench.base().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("kept"), "1\n").unwrap();
+    let data = data.to_str().unwrap();
+    let script = format!("echo 2 > a; echo 2 > {data}/kept; echo x > {data}/new");
+    let run = bench.rcc(&[
+        "run", "-n", "--cow", "--rw", data, "--", "sh", "-c", &script,
+    ]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let (code, shown) = pick(&bench, "nyn");
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains(&format!("{data}/kept: ")), "{shown}");
+    let names = bench.rcc(&["diff", "--name-status"]).stdout;
+    assert_eq!(names, format!("M\ta\nA\t{data}/new\n"));
+    let kept = Path::new(data).join("kept");
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), "2\n");
+}
+
+#[test]
 fn questions_cannot_drive_a_terminal_and_tell_what_would_run() {
     let bench = Bench::new("questions");
     bench.file("text", "plain\n");

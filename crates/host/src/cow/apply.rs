@@ -16,11 +16,11 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::beneath::look_at;
-use super::changes::changes;
-use super::journal::{Entry, PathRoom, Progress, entries};
+use super::changes::{Changes, changes};
+use super::journal::{Entry, Journal, PathRoom, Progress, entries};
 use super::known::Known;
 use super::meta::Time;
-use super::{CowError, Layer, Meta, Tree, on};
+use super::{CowError, Layer, Layers, Meta, Tree, on};
 use decide::Decided;
 pub use offer::{Offer, Part, Pick, Standing, offers};
 
@@ -51,17 +51,20 @@ pub struct Outcome {
 /// Decides for a path whether the host would execute or obey it.
 pub type Guarded<'a> = &'a dyn Fn(&Path) -> bool;
 
-/// Applies the chosen changes of a layer. With a conflict among them nothing is applied.
+/// Applies the chosen changes of a run. With a conflict among them nothing is applied.
+///
+/// There is a choice for each layer, in the order of [`Layers::all`]; none means nothing of it. Paths of the outcome are as
+/// people read them ([`Layer::name`]).
 ///
 /// # Errors
 /// Something cannot be read or written; calling again goes on where it stopped.
 pub fn apply(
-    layer: &mut Layer,
+    layers: &mut Layers,
     record: &Path,
-    choice: &Choice,
+    choices: &[Option<Choice>],
     guarded: Guarded<'_>,
 ) -> Result<Outcome, CowError> {
-    apply_within(PathRoom::new(), layer, record, choice, guarded)
+    apply_within(&PathRoom::new(), layers, record, choices, guarded)
 }
 
 /// When a run began, as far as the times of files can be compared with it. A clock that shows an earlier time now was set back, and
@@ -74,44 +77,174 @@ fn told_by_the_clock(since: Time) -> Time {
     since
 }
 
-/// As [`apply`], with so much room for the journal's paths.
+/// As [`apply`], with so much room for the paths of each journal.
 pub(super) fn apply_within(
-    room: PathRoom,
-    layer: &mut Layer,
+    room: &PathRoom,
+    layers: &mut Layers,
     record: &Path,
-    choice: &Choice,
+    choices: &[Option<Choice>],
     guarded: Guarded<'_>,
 ) -> Result<Outcome, CowError> {
     let mut outcome = Outcome::default();
-    let (upper, lower) = (layer.upper()?, layer.lower()?);
-    let mut known = Known::load(layer.path())?;
-    resume(record, &upper, &lower, &mut known, &mut outcome)?;
-    let found = changes(&upper, &lower)?;
-    let sides = Sides {
-        upper: &upper,
-        lower: &lower,
-    };
-    let since = told_by_the_clock(layer.base().since);
-    let decided = Decided::make(&found, sides, choice, since, guarded, &known);
-    outcome.conflicts.extend(decided.conflicts());
+    resume(record, layers, &mut outcome)?;
+    let mut chosen = Vec::new();
+    for (layer, choice) in layers.all().zip(choices) {
+        if let Some(choice) = choice {
+            chosen.push(Chosen::look(layer, choice)?);
+        }
+    }
+    let decided: Vec<Decided<'_>> = chosen.iter().map(|chosen| chosen.decide(guarded)).collect();
+    for (chosen, decided) in chosen.iter().zip(&decided) {
+        let name = |path: PathBuf| chosen.layer.name(&path);
+        outcome.conflicts.extend(decided.conflicts().map(name));
+    }
     if !outcome.conflicts.is_empty() {
         return Ok(outcome);
     }
-    outcome.held = decided.told();
-    let plan = steps::plan(&decided, choice, sides, room)?;
-    outcome.remarks = plan.remarks.clone();
-    if !plan.steps.is_empty() {
-        let entry = Entry::create(record)?;
-        let journal = steps::write_down(&entry, layer, plan, &lower)?;
-        at_work::finish(&entry, &journal, sides, &mut known, &mut outcome)?;
+    let mut plans = Vec::new();
+    for (chosen, decided) in chosen.iter().zip(&decided) {
+        let name = |(path, why): (PathBuf, _)| (chosen.layer.name(&path), why);
+        let plan = steps::plan(decided, chosen.choice, chosen.sides(), room.clone())?;
+        outcome.held.extend(decided.told().into_iter().map(name));
+        let remarks = plan.remarks.iter().cloned();
+        outcome.remarks.extend(remarks.map(name));
+        if !plan.steps.is_empty() {
+            plans.push((chosen, plan));
+        }
     }
-    let settled = if choice.paths.is_empty() && choice.picks.is_none() {
-        outcome.conflicts.is_empty() && !decided.waits()
-    } else {
-        changes(&upper, &lower)?.listed().next().is_none()
-    };
-    layer.settle(settled)?;
+    if !plans.is_empty() {
+        carry(layers, record, plans, &mut outcome)?;
+    }
+    let mut settled = outcome.conflicts.is_empty();
+    for (chosen, decided) in chosen.iter().zip(&decided) {
+        settled &= match chosen.choice {
+            Choice {
+                paths, picks: None, ..
+            } if paths.is_empty() => !decided.waits(),
+            _ => is_same(Chosen::look(chosen.layer, chosen.choice)?),
+        };
+    }
+    let others = layers.all().zip(choices);
+    for (layer, _) in others.filter(|(_, choice)| choice.is_none()) {
+        // What lies over a directory that is gone waits until somebody decides about it.
+        settled &= layer.is_empty() || Chosen::look(layer, &Choice::default()).is_ok_and(is_same);
+    }
+    drop(decided);
+    drop(chosen);
+    layers.settle(settled)?;
     Ok(outcome)
+}
+
+/// Writes down what will be done in all directories, and does it. The journal of the project is the one that counts: it is
+/// written when all others are complete, and closed when they are.
+fn carry(
+    layers: &Layers,
+    record: &Path,
+    plans: Vec<(&Chosen<'_>, steps::Plan)>,
+    outcome: &mut Outcome,
+) -> Result<(), CowError> {
+    let whole = Entry::create(record)?;
+    let mut of_project = None;
+    let mut further = Vec::new();
+    for (chosen, plan) in plans {
+        if chosen.layer.number() == 0 {
+            of_project = Some((chosen, plan));
+            continue;
+        }
+        let entry = whole.make_further(chosen.layer.number())?;
+        let journal = steps::write_down(&entry, chosen.layer, plan, &chosen.lower)?;
+        further.push((chosen, entry, journal));
+    }
+    let journal = match of_project {
+        Some((chosen, plan)) => {
+            let journal = steps::write_down(&whole, chosen.layer, plan, &chosen.lower)?;
+            further.push((chosen, whole, journal));
+            None
+        }
+        None => {
+            let journal = Journal::empty(layers.project().base());
+            whole.begin(&journal)?;
+            Some(whole)
+        }
+    };
+    for (chosen, entry, journal) in &further {
+        let mut known = Known::load(chosen.layer.path())?;
+        let mut own = Outcome::default();
+        at_work::finish(entry, journal, chosen.sides(), &mut known, &mut own)?;
+        outcome.add(chosen.layer, own);
+    }
+    journal.map_or(Ok(()), |whole| whole.close(&[]))
+}
+
+/// A layer of which something is chosen.
+#[derive(Debug)]
+struct Chosen<'a> {
+    layer: &'a Layer,
+    choice: &'a Choice,
+    upper: Tree,
+    lower: Tree,
+    known: Known,
+    found: Changes,
+}
+
+impl<'a> Chosen<'a> {
+    /// Looks at what is in it.
+    fn look(layer: &'a Layer, choice: &'a Choice) -> Result<Self, CowError> {
+        let (upper, lower) = (layer.upper()?, layer.lower()?);
+        Ok(Self {
+            found: changes(&upper, &lower)?,
+            known: Known::load(layer.path())?,
+            layer,
+            choice,
+            upper,
+            lower,
+        })
+    }
+
+    fn sides(&self) -> Sides<'_> {
+        Sides {
+            upper: &self.upper,
+            lower: &self.lower,
+        }
+    }
+
+    /// Decides about its changes.
+    fn decide(&self, guarded: Guarded<'_>) -> Decided<'_> {
+        let root = self.layer.base().project.as_path();
+        let is_further = self.layer.number() > 0;
+        // A further directory may be a part of what programs obey, such as `.git` or `.vscode` of another project.
+        let whole = |path: &Path| is_further && guarded(&without_root(root).join(path));
+        let guarded = |path: &Path| guarded(path) || whole(path);
+        let since = told_by_the_clock(self.layer.base().since);
+        Decided::make(
+            &self.found,
+            self.sides(),
+            self.choice,
+            since,
+            &guarded,
+            &self.known,
+        )
+    }
+}
+
+/// Whether nothing in a layer differs from what is below it.
+#[expect(clippy::needless_pass_by_value, reason = "for Result::is_ok_and")]
+fn is_same(chosen: Chosen<'_>) -> bool {
+    chosen.found.listed().next().is_none()
+}
+
+/// A path with its names alone.
+fn without_root(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+impl Outcome {
+    /// Adds what was done with one layer.
+    fn add(&mut self, layer: &Layer, own: Self) {
+        self.applied += own.applied;
+        let name = |path: PathBuf| layer.name(&path);
+        self.conflicts.extend(own.conflicts.into_iter().map(name));
+    }
 }
 
 /// The layer and the project below it.
@@ -131,16 +264,37 @@ pub fn leads_git(path: &Path, upper: &Tree, lower: &Tree) -> bool {
 /// Completes an apply that was interrupted, if there is one.
 pub(crate) fn resume(
     record: &Path,
-    upper: &Tree,
-    lower: &Tree,
-    known: &mut Known,
+    layers: &Layers,
     outcome: &mut Outcome,
 ) -> Result<(), CowError> {
     for entry in entries(record)? {
         // An undo that was interrupted is completed by rcc undo or rcc redo.
-        if entry.progress()? == Progress::Open && entry.reverses()?.is_none() {
-            let journal = entry.journal()?;
-            at_work::finish(&entry, &journal, Sides { upper, lower }, known, outcome)?;
+        if entry.progress()? != Progress::Open || entry.reverses()?.is_some() {
+            continue;
+        }
+        let mut open = Vec::new();
+        for (number, record) in entry.further()? {
+            // The first of its entries is the apply.
+            let apply = entries(&record)?.into_iter().next();
+            open.extend(apply.map(|entry| (number, entry)));
+        }
+        open.push((0, entry));
+        for (number, entry) in open {
+            // One that is complete already may have changed since.
+            if entry.progress()? != Progress::Open {
+                continue;
+            }
+            let layer = layers.all().find(|layer| layer.number() == number);
+            let layer = layer.ok_or_else(|| on("find the layer of", &entry.path)(Errno::NOENT))?;
+            let (upper, lower) = (layer.upper()?, layer.lower()?);
+            let sides = Sides {
+                upper: &upper,
+                lower: &lower,
+            };
+            let mut known = Known::load(layer.path())?;
+            let mut own = Outcome::default();
+            at_work::finish(&entry, &entry.journal()?, sides, &mut known, &mut own)?;
+            outcome.add(layer, own);
         }
     }
     Ok(())

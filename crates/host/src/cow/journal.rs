@@ -3,6 +3,10 @@
 //! `journal.json` is the list of steps, complete and on disk before the project is touched; the files beside it, called by
 //! the number of their step, are what the project had. `closed.json` says what the project has since; with `undone` it has
 //! what it had before. A directory without `journal.json` is of an apply that touched nothing.
+//!
+//! `rw/N` in it is a record of its own, with an `undo` in it, for what the apply does in the further directory with the layer
+//! `N`, and for what is undone and redone of that. These journals are complete before that of the project is written, which
+//! makes all of them count, and they are done, undone and redone before it is: its progress is that of the whole apply.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -18,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::Attributes;
+use super::layers::{FURTHER, numbers};
 use super::{Base, CowError, Meta, Tree, on, remove_tree};
 
 pub(crate) const UNDO: &str = "undo";
@@ -154,6 +159,16 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
+    /// Of an apply that does nothing in the project itself.
+    pub(crate) fn empty(base: &Base) -> Self {
+        Self {
+            base: base.clone(),
+            tag: String::new(),
+            steps: Vec::new(),
+            touched: Vec::new(),
+        }
+    }
+
     /// The temporary name of a step, in the directory of its path.
     pub(crate) fn temporary(&self, index: usize) -> String {
         format!(".rcc-{}-{index}", self.tag)
@@ -177,6 +192,16 @@ pub enum Direction {
     Undo,
     /// To what was before an undo.
     Redo,
+}
+
+impl Direction {
+    /// The other one.
+    pub(crate) fn opposite(self) -> Self {
+        match self {
+            Self::Undo => Self::Redo,
+            Self::Redo => Self::Undo,
+        }
+    }
 }
 
 /// What `reverses.json` says: the steps are another entry's, the other way round.
@@ -289,6 +314,11 @@ fn open(store: &OwnedFd, path: &Path, number: u32) -> Result<Entry, CowError> {
 impl Entry {
     /// Makes the directory of a new apply; what an earlier one left that touched nothing goes.
     pub(crate) fn create(record: &Path) -> Result<Self, CowError> {
+        Self::create_from(record, 1)
+    }
+
+    /// The same with this number for the first one.
+    fn create_from(record: &Path, first: u32) -> Result<Self, CowError> {
         let path = record.join(UNDO);
         match rustix::fs::mkdirat(CWD, &path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -297,7 +327,9 @@ impl Entry {
         Self::sweep(record)?;
         let store =
             rustix::fs::openat(CWD, &path, DIRECTORY, Mode::empty()).map_err(on("open", &path))?;
-        let number = entries(record)?.last().map_or(0, |last| last.number) + 1;
+        let number = entries(record)?
+            .last()
+            .map_or(first, |last| last.number + 1);
         rustix::fs::mkdirat(&store, number.to_string(), Mode::RWXU).map_err(on("make", &path))?;
         open(&store, &path, number)
     }
@@ -313,6 +345,31 @@ impl Entry {
             }
         }
         Ok(())
+    }
+
+    /// Makes an entry for what the apply does in a further directory.
+    pub(crate) fn make_further(&self, layer: u32) -> Result<Self, CowError> {
+        let path = self.path.join(FURTHER);
+        match rustix::fs::mkdirat(&self.directory, FURTHER, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(on("make", &path)(errno)),
+        }
+        let store = rustix::fs::openat(&self.directory, FURTHER, DIRECTORY, Mode::empty())
+            .map_err(on("open", &path))?;
+        rustix::fs::mkdirat(&store, layer.to_string(), Mode::RWXU)
+            .and_then(|()| rustix::fs::fsync(&store))
+            .map_err(on("make", &path))?;
+        // Its number is part of temporary names, so it is another one than that of an earlier apply.
+        Self::create_from(&path.join(layer.to_string()), self.number)
+    }
+
+    /// The records of what the apply does in further directories, by the numbers of their layers.
+    pub(crate) fn further(&self) -> Result<Vec<(u32, PathBuf)>, CowError> {
+        let path = self.path.join(FURTHER);
+        let numbers = numbers(&path)?.into_iter();
+        Ok(numbers
+            .map(|layer| (layer, path.join(layer.to_string())))
+            .collect())
     }
 
     pub(crate) fn progress(&self) -> Result<Progress, CowError> {

@@ -1,74 +1,79 @@
-//! The layer of a run on disk: `cow/upper` and `cow/work` in the run's record, and `cow/base.json`, which says over what
-//! and since when.
+//! One layer on disk: `upper` and `work` for the kernel, and `base.json`, which says over what and since when. Where the
+//! layers of a run are is said in `layers.rs`.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, XattrFlags};
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::meta::Time;
 use super::{CowError, Tree, on};
-use crate::Project;
 use crate::files::{Links, read_below, replace};
 
-/// Name of the layer in a record.
-const NAME: &str = "cow";
-/// Its name while it is removed: a part of a layer must not pass for one.
-const REMOVED: &str = "cow-removed";
 const BASE: &str = "base.json";
 /// Largest description that is read, in bytes.
 const BASE_LIMIT: usize = 64 << 10;
 
+pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
 /// What a layer lies over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
-    /// The project.
+    /// The project, or the further directory that the layer lies over.
     pub project: rcc_plan::SafeBytes,
     /// Its inode number. The device number is not kept: it may change when the machine starts anew.
     pub inode: u64,
     /// A moment before the agent could see anything, by the clock that stamps files.
     pub since: Time,
-    /// Whether everything in it was applied.
+    /// Whether everything in it was applied; in that of the project for all layers of the run.
     #[serde(default)]
     pub settled: bool,
 }
 
-/// The layer of one run.
+/// A directory that gets a layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Root<'a> {
+    /// Canonical path.
+    pub path: &'a Path,
+    /// The directory itself.
+    pub directory: BorrowedFd<'a>,
+}
+
+/// One layer.
 #[derive(Debug)]
 pub struct Layer {
-    path: PathBuf,
+    pub(super) path: PathBuf,
+    /// 0 over the project; the others count from 1.
+    number: u32,
     base: Base,
 }
 
 impl Layer {
-    /// Makes an empty layer in the record of a run.
+    /// Makes an empty layer in a directory that holds it alone.
     ///
     /// # Errors
     /// It cannot be made, or the file system has no user extended attributes, which an overlay needs to remember that a
     /// directory was replaced.
-    pub fn create(
-        record: BorrowedFd<'_>,
-        shown: &Path,
-        project: &Project,
+    pub(super) fn create(
+        directory: BorrowedFd<'_>,
+        path: PathBuf,
+        number: u32,
+        root: Root<'_>,
     ) -> Result<Self, CowError> {
-        if let Some(mount) = mount_inside(&project.root)? {
-            let path = project.root.clone();
-            return Err(CowError::MountInside { path, mount });
-        }
-        let path = shown.join(NAME);
         let fail = || on("make the layer for the agent's changes", &path);
-        rustix::fs::mkdirat(record, NAME, Mode::RWXU).map_err(fail())?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(record, NAME, flags, Mode::empty()).map_err(fail())?;
         for name in ["upper", "work"] {
-            rustix::fs::mkdirat(&directory, name, Mode::RWXU).map_err(fail())?;
+            rustix::fs::mkdirat(directory, name, Mode::RWXU).map_err(fail())?;
         }
-        let upper = rustix::fs::openat(&directory, "upper", flags, Mode::empty()).map_err(fail())?;
+        let upper = rustix::fs::openat(directory, "upper", DIRECTORY, Mode::empty());
+        let upper = upper.map_err(fail())?;
         let probe = "user.rcc.probe";
         match rustix::fs::fsetxattr(&upper, probe, b"y", XattrFlags::empty()) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Err(CowError::NoAttributes { path }),
@@ -77,30 +82,29 @@ impl Layer {
                 .map_err(fail())?,
         }
         // The top of the overlay shows the mode of the layer's own top.
-        let status = rustix::fs::fstat(&project.directory).map_err(fail())?;
+        let status = rustix::fs::fstat(root.directory).map_err(fail())?;
         rustix::fs::fchmod(&upper, Mode::from_raw_mode(status.st_mode & 0o777)).map_err(fail())?;
         let now = clock_gettime(ClockId::Realtime);
         let layer = Self {
             base: Base {
-                project: project.root.as_path().into(),
-                inode: project.identity.inode,
+                project: root.path.into(),
+                inode: status.st_ino,
                 since: Time(now.tv_sec, now.tv_nsec),
                 settled: false,
             },
+            number,
             path,
         };
-        layer.write(directory.as_fd())?;
+        layer.write(directory)?;
         Ok(layer)
     }
 
-    /// Opens the layer in the record of a run; `None` when there is none.
+    /// Opens the layer in a directory; `None` when there is none.
     ///
     /// # Errors
     /// It is there and cannot be read.
-    pub fn open(record: &Path) -> Result<Option<Self>, CowError> {
-        let path = record.join(NAME);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
+    pub(super) fn open(path: PathBuf, number: u32) -> Result<Option<Self>, CowError> {
+        let directory = match rustix::fs::openat(CWD, &path, DIRECTORY, Mode::empty()) {
             Ok(directory) => directory,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(errno) => return Err(on("open", &path)(errno)),
@@ -125,13 +129,18 @@ impl Layer {
             path: description,
             source,
         })?;
-        Ok(Some(Self { path, base }))
+        Ok(Some(Self { path, number, base }))
     }
 
     /// The directory to hand to the plan.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its number among the layers of the run, 0 over the project.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     /// What it lies over.
@@ -149,7 +158,7 @@ impl Layer {
         Tree::open(&path).map_err(on("open", &path))
     }
 
-    /// The project, if it is still the directory that the layer was made over.
+    /// What it lies over, if that is still the directory that the layer was made for.
     ///
     /// # Errors
     /// It is gone, or another directory has its name.
@@ -157,16 +166,33 @@ impl Layer {
         self.base.lower()
     }
 
+    /// The name of a path in it as people read it: relative in the project, absolute elsewhere.
+    #[must_use]
+    pub fn name(&self, path: &Path) -> PathBuf {
+        match self.number {
+            0 => path.to_owned(),
+            // Of the top itself, without a slash at the end.
+            _ if path.as_os_str().is_empty() => self.base.project.as_path().to_owned(),
+            _ => self.base.project.as_path().join(path),
+        }
+    }
+
     /// Notes whether everything in it was applied.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn settle(&mut self, settled: bool) -> Result<(), CowError> {
+    pub(crate) fn settle(&mut self, settled: bool) -> Result<(), CowError> {
         self.base.settled = settled;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(CWD, &self.path, flags, Mode::empty())
+        let directory = rustix::fs::openat(CWD, &self.path, DIRECTORY, Mode::empty())
             .map_err(on("open", &self.path))?;
         self.write(directory.as_fd())
+    }
+
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let upper = std::fs::read_dir(self.path.join("upper"));
+        upper.is_ok_and(|mut names| names.next().is_none())
     }
 
     fn write(&self, directory: BorrowedFd<'_>) -> Result<(), CowError> {
@@ -182,50 +208,6 @@ impl Layer {
             source: std::io::Error::other(error),
         })
     }
-
-    /// Removes it. Interrupted, [`finish_removal`] goes on.
-    ///
-    /// # Errors
-    /// Something in it cannot be removed.
-    pub fn remove(self) -> Result<(), CowError> {
-        let record = self.path.parent().unwrap_or(Path::new("/"));
-        let parent = open_record(record)?;
-        super::remove_tree(parent.as_fd(), REMOVED)?;
-        rustix::fs::renameat(&parent, NAME, &parent, REMOVED).map_err(on("remove", &self.path))?;
-        super::remove_tree(parent.as_fd(), REMOVED)
-    }
-
-    /// Moves it into the record of another run, which goes on with it.
-    ///
-    /// # Errors
-    /// It cannot be moved.
-    pub fn move_to(self, record: &Path) -> Result<Self, CowError> {
-        let path = record.join(NAME);
-        rustix::fs::renameat(CWD, &self.path, CWD, &path).map_err(on("move", &self.path))?;
-        Ok(Self {
-            path,
-            base: self.base,
-        })
-    }
-}
-
-/// Goes on with the removal of a layer that was interrupted; whether there was one.
-///
-/// # Errors
-/// Something in it cannot be removed.
-pub fn finish_removal(record: &Path) -> Result<bool, CowError> {
-    let parent = open_record(record)?;
-    match rustix::fs::statat(&parent, REMOVED, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => return Ok(false),
-        Err(errno) => return Err(on("look at", record.join(REMOVED))(errno)),
-        Ok(_) => {}
-    }
-    super::remove_tree(parent.as_fd(), REMOVED).map(|()| true)
-}
-
-fn open_record(record: &Path) -> Result<OwnedFd, CowError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, record, flags, Mode::empty()).map_err(on("open", record))
 }
 
 /// The first mount point below a directory (proc_pid_mountinfo(5)).

@@ -57,15 +57,20 @@ impl Place {
     }
 
     /// A layer in which the agent wrote these files.
-    fn layer(&self, files: &[&str]) -> Layer {
+    fn layer(&self, files: &[&str]) -> Layers {
         let project = self.as_project();
         let record = self.directory(&self.record());
         use std::os::fd::AsFd as _;
-        let layer = Layer::create(record.as_fd(), &self.record(), &project).unwrap();
+        let root = Root {
+            path: &project.root,
+            directory: project.directory.as_fd(),
+        };
+        let layers = Layers::create(record.as_fd(), &self.record(), root).unwrap();
         for name in files {
-            write(&layer.path().join("upper").join(name), "of the agent\n");
+            let upper = layers.project().path().join("upper");
+            write(&upper.join(name), "of the agent\n");
         }
-        layer
+        layers
     }
 
     fn snapshot(&self) {
@@ -116,7 +121,8 @@ fn an_apply_whose_paths_are_too_long_changes_nothing_and_a_part_of_it_can_be_app
             picks: None,
         };
         let room = PathRoom::of(limit_bytes);
-        apply_within(room, &mut layer, &place.record(), &choice, &guarded)
+        let choices = [Some(choice)];
+        apply_within(&room, &mut layer, &place.record(), &choices, &guarded)
     };
     let refused = try_with(100, &[]);
     assert!(
@@ -345,7 +351,7 @@ fn applies_are_undone_and_redone_in_their_order_until_another_one_comes() {
             overwrite: vec![PathBuf::from("a")],
             picks: None,
         };
-        apply(&mut layer, &place.record(), &choice, &guarded)
+        apply(&mut layer, &place.record(), &[Some(choice)], &guarded)
             .unwrap()
             .applied
     };
@@ -360,10 +366,24 @@ fn applies_are_undone_and_redone_in_their_order_until_another_one_comes() {
     assert_eq!(texts(), (user.clone(), None));
     redo(&record).unwrap().unwrap();
     assert_eq!(texts(), (agent.clone(), None));
-    assert!(!Layer::open(&record).unwrap().unwrap().base().settled);
+    assert!(
+        !Layers::open(&record)
+            .unwrap()
+            .unwrap()
+            .project()
+            .base()
+            .settled
+    );
     redo(&record).unwrap().unwrap();
     assert_eq!(texts(), (agent.clone(), agent.clone()));
-    assert!(Layer::open(&record).unwrap().unwrap().base().settled);
+    assert!(
+        Layers::open(&record)
+            .unwrap()
+            .unwrap()
+            .project()
+            .base()
+            .settled
+    );
     // Redone, it is no conflict with what the user changed.
     undo(&record, Afterwards::Redo).unwrap().unwrap();
     undo(&record, Afterwards::Redo).unwrap().unwrap();

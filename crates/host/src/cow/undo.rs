@@ -14,7 +14,7 @@ use super::changes::changes;
 use super::journal::{Direction, Entry, Journal, Progress, entries};
 use super::known::Known;
 use super::place;
-use super::{Base, CowError, Layer, Tree, on};
+use super::{Base, CowError, Layer, Layers, Tree, on};
 use restore::Work;
 
 /// What became of the entries.
@@ -50,14 +50,15 @@ pub fn has_open(record: &Path) -> Result<bool, CowError> {
     Ok(false)
 }
 
-/// What the last apply, run or undo that can be taken back in this direction lies over, and when it was made.
+/// What the last apply, run or undo that can be taken back in this direction lies over, the project first, and when it was
+/// made.
 ///
 /// # Errors
 /// The store cannot be read.
 pub fn last(
     record: &Path,
     direction: Direction,
-) -> Result<Option<(Base, std::time::SystemTime)>, CowError> {
+) -> Result<Option<(Vec<Base>, std::time::SystemTime)>, CowError> {
     let Some(entry) = standing(record, direction)? else {
         return Ok(None);
     };
@@ -68,7 +69,29 @@ pub fn last(
             path: entry.path.clone(),
             source,
         })?;
-    Ok(Some((entry.journal()?.base, made)))
+    let mut bases = vec![entry.journal()?.base];
+    for (_, part) in parts(record, &entry)? {
+        bases.extend(base_of(&part)?);
+    }
+    Ok(Some((bases, made)))
+}
+
+/// The records of what an apply did in further directories, for any of the entries that take it back and bring it again.
+fn parts(record: &Path, entry: &Entry) -> Result<Vec<(u32, PathBuf)>, CowError> {
+    let all = entries(record)?;
+    let mut origin = entry;
+    while let Some(of) = origin.reverses()? {
+        match all.iter().find(|other| other.number == of.number) {
+            Some(other) if other.number < origin.number => origin = other,
+            _ => return Ok(Vec::new()),
+        }
+    }
+    origin.further()
+}
+
+fn base_of(part: &Path) -> Result<Option<Base>, CowError> {
+    let apply = entries(part)?.into_iter().next();
+    apply.map(|entry| Ok(entry.journal()?.base)).transpose()
 }
 
 /// Whether what a record holds was taken back; looks at names alone.
@@ -92,29 +115,17 @@ pub(crate) fn standing(record: &Path, direction: Direction) -> Result<Option<Ent
     Ok(None)
 }
 
-/// Undoes the last apply of a run, or what a direct one changed, that was not undone yet. An apply or an undo that was
-/// interrupted is completed first.
+/// Undoes the last apply of a run in all directories, or what a direct one changed, that was not undone yet. An apply or an
+/// undo that was interrupted is completed first. Paths of the result are as people read them ([`Layer::name`]).
 ///
 /// # Errors
 /// Something cannot be read or written, kept above all; calling again goes on where it stopped.
 pub fn undo(record: &Path, afterwards: Afterwards) -> Result<Option<Undone>, CowError> {
-    let layer = Layer::open(record)?;
-    let mut outcome = super::Outcome::default();
-    if let Some(layer) = &layer {
-        let mut known = Known::load(layer.path())?;
-        resume(
-            record,
-            &layer.upper()?,
-            &layer.lower()?,
-            &mut known,
-            &mut outcome,
-        )?;
+    let layers = Layers::open(record)?;
+    if let Some(layers) = &layers {
+        resume(record, layers, &mut super::Outcome::default())?;
     }
-    complete(record, Direction::Redo)?;
-    match standing(record, Direction::Undo)? {
-        Some(entry) => back(record, &entry, Direction::Undo, afterwards).map(Some),
-        None => Ok(None),
-    }
+    all_back(record, layers, Direction::Undo, afterwards)
 }
 
 /// Brings again what the last undo took away.
@@ -122,15 +133,78 @@ pub fn undo(record: &Path, afterwards: Afterwards) -> Result<Option<Undone>, Cow
 /// # Errors
 /// As [`undo`].
 pub fn redo(record: &Path) -> Result<Option<Undone>, CowError> {
-    complete(record, Direction::Undo)?;
-    match standing(record, Direction::Redo)? {
-        Some(entry) => back(record, &entry, Direction::Redo, Afterwards::Redo).map(Some),
-        None => Ok(None),
+    all_back(
+        record,
+        Layers::open(record)?,
+        Direction::Redo,
+        Afterwards::Redo,
+    )
+}
+
+/// Goes one way in all directories, the project last: as long as it stands there, the same call again goes on.
+fn all_back(
+    record: &Path,
+    mut layers: Option<Layers>,
+    direction: Direction,
+    afterwards: Afterwards,
+) -> Result<Option<Undone>, CowError> {
+    let layer_of = |number: u32| {
+        let mut all = layers.iter().flat_map(Layers::all);
+        all.find(|layer| layer.number() == number)
+    };
+    complete(record, layer_of(0), direction.opposite())?;
+    let Some(entry) = standing(record, direction)? else {
+        return Ok(None);
+    };
+    let mut undone = Undone::default();
+    for (number, part) in parts(record, &entry)?.into_iter().rev() {
+        let Some(base) = base_of(&part)? else {
+            continue;
+        };
+        let root = base.project.as_path();
+        if base.is_gone()? {
+            undone.conflicts.push(root.to_owned());
+            continue;
+        }
+        let layer = layer_of(number);
+        complete(&part, layer, direction.opposite())?;
+        // An interrupted attempt may have come further.
+        let Some(entry) = standing(&part, direction)? else {
+            continue;
+        };
+        let own = back(&part, layer, &entry, direction, afterwards)?;
+        undone.restored += own.restored;
+        let name = |path: PathBuf| root.join(path);
+        undone.conflicts.extend(own.conflicts.into_iter().map(name));
+        undone.lost.extend(own.lost.into_iter().map(name));
     }
+    if let Some(layers) = &mut layers {
+        // Until the rest is known, changes wait.
+        layers.settle(false)?;
+    }
+    let project = layers.as_ref().map(Layers::project);
+    let own = back(record, project, &entry, direction, afterwards)?;
+    undone.restored += own.restored;
+    undone.conflicts.extend(own.conflicts);
+    undone.lost.extend(own.lost);
+    if let Some(layers) = layers.as_mut().filter(|_| direction == Direction::Redo) {
+        let settled = layers.all().all(is_same);
+        layers.settle(settled)?;
+    }
+    Ok(Some(undone))
+}
+
+/// Whether nothing in a layer differs from what is below it. Over a directory that is gone, changes wait.
+fn is_same(layer: &Layer) -> bool {
+    let same = || -> Result<bool, CowError> {
+        let changes = changes(&layer.upper()?, &layer.lower()?)?;
+        Ok(changes.listed().next().is_none())
+    };
+    layer.is_empty() || same().unwrap_or(false)
 }
 
 /// Completes what was interrupted on its way in this direction.
-fn complete(record: &Path, direction: Direction) -> Result<(), CowError> {
+fn complete(record: &Path, layer: Option<&Layer>, direction: Direction) -> Result<(), CowError> {
     let all = entries(record)?;
     for reversal in &all {
         let Some(of) = reversal.reverses()?.filter(|of| of.direction == direction) else {
@@ -142,7 +216,7 @@ fn complete(record: &Path, direction: Direction) -> Result<(), CowError> {
             && is_begun
             && entry.progress()? == Progress::Closed
         {
-            back(record, entry, direction, Afterwards::Redo)?;
+            back(record, layer, entry, direction, Afterwards::Redo)?;
         }
     }
     Ok(())
@@ -163,6 +237,7 @@ fn keeper_of(record: &Path, entry: &Entry) -> Result<Option<(Entry, Progress)>, 
 
 fn back(
     record: &Path,
+    layer: Option<&Layer>,
     entry: &Entry,
     direction: Direction,
     afterwards: Afterwards,
@@ -214,8 +289,8 @@ fn back(
     work.directories(&restored)?;
     place::synchronise(&lower, journal.steps.iter().map(|step| step.path.as_path()))
         .map_err(on("write", lower.shown(Path::new(""))))?;
-    if let Some(layer) = Layer::open(record)? {
-        note(layer, &journal, &restored, &lower, direction)?;
+    if let Some(layer) = layer {
+        note(layer, &journal, &restored, &lower)?;
     }
     if let Some(keeper) = keeper {
         undone.lost = reverse::close(&keeper, &journal, &restored, &lower)?;
@@ -228,13 +303,12 @@ fn back(
     Ok(undone)
 }
 
-/// Notes for a layer what rcc itself left in the project, and whether changes wait in it.
+/// Notes for a layer what rcc itself left below it.
 fn note(
-    mut layer: Layer,
+    layer: &Layer,
     journal: &Journal,
     restored: &BTreeSet<usize>,
     lower: &Tree,
-    direction: Direction,
 ) -> Result<(), CowError> {
     let mut known = Known::load(layer.path())?;
     for index in restored {
@@ -244,13 +318,25 @@ fn note(
         let path = step.path.as_path();
         known.note(path, lower_now(lower, path)?.as_ref());
     }
-    known.save()?;
-    let settled =
-        direction == Direction::Redo && changes(&layer.upper()?, lower)?.listed().next().is_none();
-    layer.settle(settled)
+    known.save()
 }
 
 impl Base {
+    /// Whether the directory is not there any more, or is another one.
+    fn is_gone(&self) -> Result<bool, CowError> {
+        use std::io::ErrorKind::{NotADirectory, NotFound};
+        match self.lower() {
+            Ok(_) => Ok(false),
+            Err(CowError::OtherProject { .. }) => Ok(true),
+            Err(CowError::Call { source, .. })
+                if matches!(source.kind(), NotFound | NotADirectory) =>
+            {
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The project, if it is still the directory that the layer was made over.
     pub(crate) fn lower(&self) -> Result<Tree, CowError> {
         let path = self.project.as_path();

@@ -1,7 +1,5 @@
 //! `rcc apply`: carries what a copy-on-write run changed over into the project.
 
-use std::collections::BTreeMap;
-
 use rcc_host::cow::{Choice, apply, has_open};
 use rcc_spec::is_host_executed;
 
@@ -17,27 +15,22 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<u8, CliError> {
     let (id, paths) = cow::split(&context, &args.words);
     let mut run = cow::choose(&context, &args.choice, id.as_deref())?;
     let _held = run.lock()?;
-    let project = run.layer.base().project.as_path().to_owned();
-    let _alone = cow::alone(&context, &project)?;
-    let mut choice = Choice {
-        paths: cow::inside(&project, &paths)?,
-        overwrite: cow::inside(&project, &args.overwrite)?,
-        picks: None,
-    };
+    let _alone = cow::alone_in(&context, run.roots())?;
+    let mut choices = run.choices(&paths, &args.overwrite)?;
     if args.patch {
         cow::require_terminal()?;
         if has_open(&run.record)? {
             // What was chosen then is finished first, and nothing else.
-            choice.picks = Some(BTreeMap::new());
-            let outcome = apply(&mut run.layer, &run.record, &choice, &is_host_executed)?;
+            let nothing: Vec<Option<Choice>> = vec![None; choices.len()];
+            let outcome = apply(&mut run.layers, &run.record, &nothing, &is_host_executed)?;
             let count = outcome.applied;
             output::note(&format!(
                 "finished the rcc apply that was interrupted: {count} entries"
             ));
         }
-        choice.picks = Some(cow::pick(&run, &choice, &is_host_executed)?);
+        cow::pick(&run, &mut choices, &is_host_executed)?;
     }
-    let outcome = apply(&mut run.layer, &run.record, &choice, &is_host_executed)?;
+    let outcome = apply(&mut run.layers, &run.record, &choices, &is_host_executed)?;
     for (path, why) in &outcome.held {
         output::note(&format!("held back: {} ({why})", rcc_plan::escape(path)));
     }

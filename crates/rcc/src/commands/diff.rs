@@ -4,12 +4,12 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rcc_host::cow::{Change, Content, Tree, attribute_changes, content, direct_changes};
+use rcc_host::cow::{Change, Content, Layer, Tree, attribute_changes, content, direct_changes};
 
 use crate::cli::DiffArgs;
 use crate::context::Context;
 use crate::cow::direct::{self, DirectRun};
-use crate::cow::{self, CowRun, Form};
+use crate::cow::{self, Compared, CowRun, Form};
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::output::{self, Style};
@@ -24,41 +24,62 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, CliError> {
         return diff_direct(args, &run, &paths);
     }
     let run = cow::choose(&context, &args.choice, id.as_deref())?;
-    let chosen = cow::inside(run.layer.base().project.as_path(), &paths)?;
-    let form = form(args);
-    let (upper, lower) = (run.layer.upper()?, run.layer.lower()?);
-    let changes = run.changes()?;
-    let mut out = Output::open(form);
-    let mut listed: Vec<_> = changes
-        .listed()
-        .filter_map(|index| Some((changes.path(index), changes.nodes().get(index)?)))
-        .filter(|(path, _)| cow::is_chosen(path, &chosen))
-        .collect();
-    listed.sort_by(|a, b| a.0.cmp(&b.0));
-    for (path, change) in listed {
-        let side = |tree: &Tree, meta: Option<_>| meta.map(|meta| content(tree, &path, &meta));
-        let sides = |change: &Change| -> (Option<Content>, Option<Content>) {
-            (side(&lower, change.lower), side(&upper, change.upper))
-        };
-        let text = match form {
-            Form::NameStatus => cow::name_status(&path, change),
-            Form::Json => cow::json(&path, change),
-            Form::Stat => {
-                let (old, new) = sides(change);
-                cow::stat(&path, change, old, new, out.style)
-            }
-            Form::Text => {
-                let (old, new) = sides(change);
-                let attributes = attribute_changes((&upper, &lower), &path, change);
-                cow::unified(&path, change, old, new, &attributes, out.style)
-            }
-        };
-        if !out.write(&text)? {
+    let chosen = run.choose(&paths)?;
+    let mut out = Output::open(form(args));
+    for (layer, chosen) in run.layers.all().zip(&chosen) {
+        if let Some(chosen) = chosen
+            && !diff_layer(form(args), layer, chosen, &mut out)?
+        {
             break;
         }
     }
     out.close();
     Ok(Exit::Success.into())
+}
+
+/// Writes what differs in one layer; whether more is wanted.
+fn diff_layer(
+    form: Form,
+    layer: &Layer,
+    chosen: &[PathBuf],
+    out: &mut Output,
+) -> Result<bool, CliError> {
+    let Compared {
+        upper,
+        lower,
+        changes,
+        ..
+    } = Compared::new(layer)?;
+    let mut listed: Vec<_> = changes
+        .listed()
+        .filter_map(|index| Some((changes.path(index), changes.nodes().get(index)?)))
+        .filter(|(path, _)| cow::is_chosen(path, chosen))
+        .collect();
+    listed.sort_by(|a, b| a.0.cmp(&b.0));
+    for (path, change) in listed {
+        let name = layer.name(&path);
+        let side = |tree: &Tree, meta: Option<_>| meta.map(|meta| content(tree, &path, &meta));
+        let sides = |change: &Change| -> (Option<Content>, Option<Content>) {
+            (side(&lower, change.lower), side(&upper, change.upper))
+        };
+        let text = match form {
+            Form::NameStatus => cow::name_status(&name, change),
+            Form::Json => cow::json(layer.base().project.as_path(), &name, change),
+            Form::Stat => {
+                let (old, new) = sides(change);
+                cow::stat(&name, change, old, new, out.style)
+            }
+            Form::Text => {
+                let (old, new) = sides(change);
+                let attributes = attribute_changes((&upper, &lower), &path, change);
+                cow::unified(&name, change, old, new, &attributes, out.style)
+            }
+        };
+        if !out.write(&text)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn form(args: &DiffArgs) -> Form {
@@ -93,7 +114,7 @@ fn diff_direct(args: &DiffArgs, run: &DirectRun, paths: &[PathBuf]) -> Result<u8
         let sides = || (found.before(change), found.after(change));
         let text = match form {
             Form::NameStatus => cow::name_status(path, &change.change),
-            Form::Json => cow::json(path, &change.change),
+            Form::Json => cow::json(&run.project, path, &change.change),
             Form::Stat => {
                 let (old, new) = sides();
                 cow::stat(path, &change.change, old, new, out.style)
@@ -185,18 +206,25 @@ fn pager() -> Option<std::process::Child> {
 fn list(context: &Context, as_json: bool) -> Result<u8, CliError> {
     let mut text = String::new();
     for run in cow::all(context) {
-        if run.layer.base().settled {
+        if run.is_settled() {
             continue;
         }
         let live = run.is_live();
-        let CowRun { id, layer, .. } = &run;
-        let project = &layer.base().project;
+        let CowRun { id, layers, .. } = &run;
+        let project = &layers.project().base().project;
+        let further = layers.further().iter();
+        let further: Vec<_> = further.map(|layer| &layer.base().project).collect();
         if as_json {
-            let json = serde_json::json!({"id": id, "project": project, "running": live});
+            let json =
+                serde_json::json!({"id": id, "project": project, "rw": further, "running": live});
             text.push_str(&format!("{json}\n"));
         } else {
             let state = if live { "  (running)" } else { "" };
-            text.push_str(&format!("{}  {project}{state}\n", rcc_plan::escape(id)));
+            let further: String = further.iter().map(|root| format!(" + {root}")).collect();
+            text.push_str(&format!(
+                "{}  {project}{further}{state}\n",
+                rcc_plan::escape(id)
+            ));
         }
     }
     for run in direct::all(context) {

@@ -27,6 +27,6 @@ pub(crate) fn run(args: &DiscardArgs) -> Result<u8, CliError> {
     let run = cow::choose(&context, &args.choice, args.id.as_deref())?;
     let _held = run.lock()?;
     cow::refuse_open(&run)?;
-    run.layer.remove()?;
+    run.layers.remove()?;
     Ok(Exit::Success.into())
 }

@@ -1,6 +1,7 @@
 //! `rcc undo`: takes the last `rcc apply` back, or what a direct run with a snapshot changed.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use rcc_host::cow::{Afterwards, CowError, Direction, Held, Undone, close, held, undo};
 
@@ -15,7 +16,7 @@ pub(crate) fn run(args: &UndoArgs) -> Result<u8, CliError> {
     let context = Context::load()?;
     let applied = cow::applied(&context, &args.choice, args.id.as_deref(), Direction::Undo)?;
     let _held = applied.lock()?;
-    let _alone = cow::alone(&context, &applied.project)?;
+    let _alone = cow::alone_in(&context, applied.roots.iter().map(PathBuf::as_path))?;
     if held(&applied.record)? == Some(Held::Snapshot) {
         return killed(&applied);
     }

@@ -26,10 +26,7 @@ enum AppliedError {
         rcc_plan::escape(project)
     )]
     NothingUndone { project: PathBuf },
-    #[error(
-        "another rcc apply or rcc undo works on the project {}",
-        rcc_plan::escape(project)
-    )]
+    #[error("another rcc apply or rcc undo works on {}", rcc_plan::escape(project))]
     Busy { project: PathBuf },
 }
 
@@ -39,6 +36,8 @@ pub(crate) struct Applied {
     pub(crate) id: String,
     pub(crate) record: PathBuf,
     pub(crate) project: PathBuf,
+    /// Everything that was applied to, the project among it.
+    pub(crate) roots: Vec<PathBuf>,
 }
 
 impl Applied {
@@ -73,16 +72,19 @@ pub(crate) fn applied(
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&runs).into_iter().flatten().flatten() {
         let record = entry.path();
-        if let (Ok(id), Some((base, when))) =
+        if let (Ok(id), Some((bases, when))) =
             (entry.file_name().into_string(), last(&record, direction)?)
         {
-            let project = base.project.as_path().to_owned();
+            let roots = bases.iter().map(|base| base.project.as_path().to_owned());
+            let roots: Vec<PathBuf> = roots.collect();
+            let project = roots.first().cloned().unwrap_or_default();
             found.push((
                 when,
                 Applied {
                     id,
                     record,
                     project,
+                    roots,
                 },
             ));
         }
@@ -108,6 +110,7 @@ pub(crate) fn applied(
                 Applied {
                     id,
                     record,
+                    roots: vec![project.clone()],
                     project,
                 },
             ));
@@ -130,7 +133,15 @@ pub(crate) fn applied(
         .ok_or_else(|| nothing(project, direction))
 }
 
-/// Keeps every other apply and undo away from the project while the result lives.
+/// Keeps every other apply and undo away from all of these while the result lives.
+pub(crate) fn alone_in<'a>(
+    context: &Context,
+    roots: impl IntoIterator<Item = &'a Path>,
+) -> Result<Vec<OwnedFd>, CliError> {
+    roots.into_iter().map(|root| alone(context, root)).collect()
+}
+
+/// Keeps every other apply and undo away from a project, or another directory, while the result lives.
 pub(crate) fn alone(context: &Context, project: &Path) -> Result<OwnedFd, CliError> {
     let locks = context.directories.state.join("locks");
     let directory = open_private(&locks)?;

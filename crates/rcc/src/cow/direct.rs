@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use rcc_host::cow::{Held, SnapshotRequest, Taken, close, held, remove_snapshot};
-use rcc_plan::MountStep;
+use rcc_plan::{Access, MountStep};
 use rcc_spec::FilesMode;
 use rcc_sys::SysError;
 use rcc_sys::process::{SignalDescriptor, SignalSet};
@@ -90,10 +90,9 @@ pub(crate) fn shown(
         &context.directories,
     )?
     .root;
-    let waits = layers.iter().any(|run| {
-        let base = run.layer.base();
-        base.project.as_path() == project && !base.settled
-    });
+    let waits = layers
+        .iter()
+        .any(|run| run.project() == project && !run.is_settled());
     let mut runs = all(context).into_iter();
     Ok(runs.find(|run| run.project == project && !waits))
 }
@@ -163,18 +162,27 @@ pub(crate) fn begin(session: &Session, record: &Record) -> Result<(), Stopped> {
     Ok(())
 }
 
-/// Names the paths that the agent of a copy-on-write run changes at once: those in the project are the layer's.
+/// Names what the agent of a copy-on-write run changes at once though the user made it writable: single files.
 fn tell_outside(session: &Session) {
     let granted = session.policy.files.rw.iter();
-    let outside: Vec<PathBuf> = granted
+    let named: Vec<&Path> = granted
         .filter_map(|path| session.facts.resolved.get(Path::new(path.value.as_str())))
-        .map(|(canonical, _)| canonical.clone())
-        .filter(|path| !path.starts_with(&session.project.root))
+        .map(|(canonical, _)| canonical.as_path())
         .collect();
-    if !outside.is_empty() {
+    let mounts = session.plan.mounts.iter();
+    let at_once = mounts.filter_map(|step| match step {
+        MountStep::Bind { at, access, .. }
+            if *access == Access::ReadWrite && named.contains(&at.as_path()) =>
+        {
+            Some(at.as_path().to_owned())
+        }
+        _ => None,
+    });
+    let at_once: Vec<PathBuf> = at_once.collect();
+    if !at_once.is_empty() {
         output::warn(&format!(
-            "the agent changes these at once, because only the project is kept apart: {}",
-            list(&outside)
+            "the agent changes these at once, because only directories can be kept apart: {}",
+            list(&at_once)
         ));
     }
 }

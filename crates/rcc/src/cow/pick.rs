@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rcc_host::cow::{
-    Choice, Differences, Guarded, Offer, Part, Pick, Standing, Status, Tree, attribute_changes,
-    content, offers,
+    Choice, Differences, Guarded, Layer, Offer, Part, Pick, Standing, Status, Tree,
+    attribute_changes, content, offers,
 };
 
 use super::CowRun;
@@ -45,17 +45,37 @@ pub(crate) fn require_terminal() -> Result<(), CliError> {
         .hint("rcc apply PATH… applies what you name; rcc diff --name-status lists it"))
 }
 
-/// Asks about the changes that a choice leaves open.
+/// Asks about the changes that the choices leave open, and notes in them what was picked.
 pub(crate) fn pick(
     run: &CowRun,
+    choices: &mut [Option<Choice>],
+    guarded: Guarded<'_>,
+) -> Result<(), CliError> {
+    let mut rest = Rest::Asked;
+    for (layer, choice) in run.layers.all().zip(choices) {
+        if let Some(choice) = choice {
+            let mut picks = BTreeMap::new();
+            if rest != Rest::Quit {
+                rest = pick_in(layer, choice, guarded, &mut picks)?;
+            }
+            choice.picks = Some(picks);
+        }
+    }
+    Ok(())
+}
+
+/// Asks about the changes of one layer.
+fn pick_in(
+    layer: &Layer,
     choice: &Choice,
     guarded: Guarded<'_>,
-) -> Result<BTreeMap<PathBuf, Pick>, CliError> {
-    let (upper, lower) = (run.layer.upper()?, run.layer.lower()?);
-    let mut picks = BTreeMap::new();
+    picks: &mut BTreeMap<PathBuf, Pick>,
+) -> Result<Rest, CliError> {
+    let (upper, lower) = (layer.upper()?, layer.lower()?);
     let mut refused: Vec<PathBuf> = Vec::new();
-    for offer in offers(&run.layer, choice, guarded)? {
-        let shown = rcc_plan::escape(&offer.path);
+    for offer in offers(layer, choice, guarded)? {
+        let name = layer.name(&offer.path);
+        let shown = rcc_plan::escape(&name);
         if refused.iter().any(|top| offer.path.starts_with(top)) {
             continue;
         }
@@ -75,6 +95,7 @@ pub(crate) fn pick(
         }
         let asked = Asked {
             offer: &offer,
+            name: &name,
             upper: &upper,
             lower: &lower,
             style: Style::stderr(),
@@ -89,10 +110,10 @@ pub(crate) fn pick(
             None => refused.push(offer.path),
         }
         if rest == Rest::Quit {
-            break;
+            return Ok(rest);
         }
     }
-    Ok(picks)
+    Ok(Rest::Asked)
 }
 
 /// What happens to the rest of a file.
@@ -109,6 +130,8 @@ enum Rest {
 /// One change to be asked about.
 struct Asked<'a> {
     offer: &'a Offer,
+    /// The path as people read it.
+    name: &'a Path,
     upper: &'a Tree,
     lower: &'a Tree,
     style: Style,
@@ -119,7 +142,7 @@ impl Asked<'_> {
     fn ask(&self) -> (Option<Part>, Rest) {
         let (path, change) = (&self.offer.path, &self.offer.change);
         let attributes = attribute_changes((self.upper, self.lower), path, change);
-        output::say(&heading(path, change, &attributes, self.style));
+        output::say(&heading(self.name, change, &attributes, self.style));
         let side = |tree: &Tree, meta: Option<_>| meta.map(|meta| content(tree, path, &meta));
         let texts = pair(
             side(self.lower, change.lower),
@@ -131,7 +154,7 @@ impl Asked<'_> {
         {
             return self.parts(differs, &Texts::compare(old, new));
         }
-        output::say(&body(path, change, &texts, self.style));
+        output::say(&body(self.name, change, &texts, self.style));
         let what = match change.status {
             Status::Added => "this addition",
             Status::Removed => "this removal",
@@ -212,7 +235,7 @@ impl Asked<'_> {
     /// Asks until the answer is one.
     fn question(&self, what: &str, counter: &str, cut: Cut) -> Answer {
         let split = if cut == Cut::More { ",s" } else { "" };
-        let shown = rcc_plan::escape(&self.offer.path);
+        let shown = rcc_plan::escape(self.name);
         loop {
             let text = format!("{counter}Apply {what}? [y,n,q,a,d{split},?] {shown}: ");
             output::say(&self.style.hint(&text));

@@ -134,7 +134,8 @@ pub(crate) fn stat(
     line
 }
 
-pub(crate) fn json(path: &Path, change: &Change) -> String {
+/// `root` is the directory that the path is in, or is absolute in.
+pub(crate) fn json(root: &Path, path: &Path, change: &Change) -> String {
     let side = |meta: Option<rcc_host::cow::Meta>| {
         meta.map(|meta| {
             serde_json::json!({
@@ -161,6 +162,7 @@ pub(crate) fn json(path: &Path, change: &Change) -> String {
     let object = serde_json::json!({
         "status": letter(change).to_string(),
         "path": SafeBytes::from(path),
+        "root": SafeBytes::from(root),
         "differs": differs,
         "old": side(change.lower),
         "new": side(change.upper),

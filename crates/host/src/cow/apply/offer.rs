@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::changes::{Change, Status, changes};
-use super::super::known::Known;
+use super::super::changes::{Change, Status};
 use super::super::{CowError, Layer, Meta};
-use super::decide::{Decided, Hold};
-use super::{Choice, Guarded, Sides};
+use super::decide::Hold;
+use super::{Choice, Chosen, Guarded};
 
 /// What is applied of a change that somebody looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +48,7 @@ pub enum Standing {
 /// A change that can be chosen, or why not.
 #[derive(Debug)]
 pub struct Offer {
-    /// Relative to the project.
+    /// Relative to the top of the layer.
     pub path: PathBuf,
     /// The change.
     pub change: Change,
@@ -66,14 +65,8 @@ pub fn offers(
     choice: &Choice,
     guarded: Guarded<'_>,
 ) -> Result<Vec<Offer>, CowError> {
-    let (upper, lower) = (layer.upper()?, layer.lower()?);
-    let sides = Sides {
-        upper: &upper,
-        lower: &lower,
-    };
-    let known = Known::load(layer.path())?;
-    let found = changes(&upper, &lower)?;
-    let decided = Decided::make(&found, sides, choice, layer.base().since, guarded, &known);
+    let chosen = Chosen::look(layer, choice)?;
+    let (found, decided) = (&chosen.found, chosen.decide(guarded));
     let is_chosen = |path: &Path| {
         choice.paths.is_empty() || choice.paths.iter().any(|top| path.starts_with(top))
     };
