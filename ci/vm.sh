@@ -194,6 +194,9 @@ else
 	cp "$state/suites" "$exchange/suites"
 	status=0
 	job "$as" "bash ci/vm/run-suites.sh logs" || status=$?
+	if [[ ${#suites[@]} -eq 0 || ${suites[*]} == all ]]; then
+		job root ci/vm/clock.sh || status=$?
+	fi
 	# Debian's systemd does not hand out the disk to users, and a limit of it was refused above. Here it is handed out.
 	if grep --quiet '^limits ' "$state/suites"; then
 		sed -nE 's/^limits ([^ ]+).*/limits \1 a_disk_hog/p' "$state/suites" >"$exchange/suites"
