@@ -161,17 +161,17 @@ fn what_is_refused_says_so_and_the_rest_is_done() {
     work(&scene, "git push -q -u origin main:pushed").assert_success();
 }
 
-/// A worktree that was there is protected like the repository: it is not removed from inside.
+/// A worktree that was there is protected like the repository: it is not removed from inside. Git goes on removing what
+/// describes it until a protected file stops it, in the order of the directory: what is not protected may be gone.
 #[test]
 fn a_worktree_that_was_there_stays() {
     let Some(scene) = project("git_worktree") else {
         return;
     };
-    let add = scene
-        .command("git")
-        .args(["worktree", "add", "-q", "wt", "-b", "wt"])
-        .output();
-    add.assert_success();
+    for name in ["wt", "other"] {
+        let add = ["worktree", "add", "-q", name, "-b", name];
+        scene.command("git").args(add).output().assert_success();
+    }
     let output = work(
         &scene,
         "cd wt; echo w > w; git add w; git commit -qm w; git status >/dev/null",
@@ -179,10 +179,15 @@ fn a_worktree_that_was_there_stays() {
     output.assert_success();
     let output = work(&scene, "git worktree remove --force wt");
     assert_ne!(output.code(), Some(0), "{output}");
-    assert!(scene.project().join("wt/.git").exists());
-    let remove = scene
-        .command("git")
-        .args(["worktree", "remove", "--force", "wt"])
-        .output();
-    remove.assert_success();
+    for kept in [
+        "wt/.git",
+        ".git/worktrees/wt/commondir",
+        ".git/worktrees/wt/gitdir",
+    ] {
+        assert!(scene.project().join(kept).exists(), "{kept}");
+    }
+    // Positive control: the user removes one.
+    let remove = ["worktree", "remove", "--force", "other"];
+    scene.command("git").args(remove).output().assert_success();
+    assert!(!scene.project().join("other").exists());
 }
