@@ -121,13 +121,13 @@ pub(super) fn apply_within(
             Choice {
                 paths, picks: None, ..
             } if paths.is_empty() => !decided.waits(),
-            _ => is_same(Chosen::look(chosen.layer, chosen.choice)?),
+            _ => chosen.layer.is_same()?,
         };
     }
     let others = layers.all().zip(choices);
     for (layer, _) in others.filter(|(_, choice)| choice.is_none()) {
         // What lies over a directory that is gone waits until somebody decides about it.
-        settled &= layer.is_empty() || Chosen::look(layer, &Choice::default()).is_ok_and(is_same);
+        settled &= layer.is_empty() || layer.is_same().unwrap_or(false);
     }
     drop(decided);
     drop(chosen);
@@ -225,12 +225,6 @@ impl<'a> Chosen<'a> {
             &self.known,
         )
     }
-}
-
-/// Whether nothing in a layer differs from what is below it.
-#[expect(clippy::needless_pass_by_value, reason = "for Result::is_ok_and")]
-fn is_same(chosen: Chosen<'_>) -> bool {
-    chosen.found.listed().next().is_none()
 }
 
 /// A path with its names alone.

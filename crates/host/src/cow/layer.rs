@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use super::changes::changes;
 use super::meta::Time;
 use super::{CowError, Tree, on};
 use crate::files::{Links, read_below, replace};
@@ -193,6 +194,15 @@ impl Layer {
     pub fn is_empty(&self) -> bool {
         let upper = std::fs::read_dir(self.path.join("upper"));
         upper.is_ok_and(|mut names| names.next().is_none())
+    }
+
+    /// Whether nothing in it differs from what it lies over.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub(crate) fn is_same(&self) -> Result<bool, CowError> {
+        let changes = changes(&self.upper()?, &self.lower()?)?;
+        Ok(changes.listed().next().is_none())
     }
 
     fn write(&self, directory: BorrowedFd<'_>) -> Result<(), CowError> {

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::apply::{lower_now, resume};
-use super::changes::changes;
 use super::journal::{Direction, Entry, Journal, Progress, entries};
 use super::known::Known;
 use super::place;
@@ -188,19 +187,12 @@ fn all_back(
     undone.conflicts.extend(own.conflicts);
     undone.lost.extend(own.lost);
     if let Some(layers) = layers.as_mut().filter(|_| direction == Direction::Redo) {
-        let settled = layers.all().all(is_same);
+        // Over a directory that is gone, changes wait.
+        let is_settled = |layer: &Layer| layer.is_empty() || layer.is_same().unwrap_or(false);
+        let settled = layers.all().all(is_settled);
         layers.settle(settled)?;
     }
     Ok(Some(undone))
-}
-
-/// Whether nothing in a layer differs from what is below it. Over a directory that is gone, changes wait.
-fn is_same(layer: &Layer) -> bool {
-    let same = || -> Result<bool, CowError> {
-        let changes = changes(&layer.upper()?, &layer.lower()?)?;
-        Ok(changes.listed().next().is_none())
-    };
-    layer.is_empty() || same().unwrap_or(false)
 }
 
 /// Completes what was interrupted on its way in this direction.
