@@ -140,6 +140,7 @@ def neighbour():
     named = "the run reached its memory limit of 256MiB: "
     row("the same with `--memory 256MiB`", EATER, ["--memory", "256MiB"], named)
     row("a fork bomb with `--pids 60`", BOMB, ["--pids", "60"], "the limit of 60 processes was reached")
+    row("the same with `--cpu-weight 20`, too", BOMB, ["--pids", "60", "--cpu-weight", "20"], "the limit of 60 processes was reached")
     row("the same with `--cpus 0.5`, too", BOMB, ["--pids", "60", "--cpus", "0.5"], "the limit of 60 processes was reached")
     row("a writer past the caches, outside", WRITER)
     row("the same in a run without a limit", WRITER, [])

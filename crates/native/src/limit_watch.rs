@@ -93,6 +93,13 @@ pub struct LimitReport {
     pub usage: GroupUsage,
 }
 
+impl LimitReport {
+    /// Takes a new reading. A group may go between two of its files: what it no longer tells stays as it was.
+    fn take(&mut self, usage: GroupUsage) {
+        self.usage = usage.or_earlier(&self.usage);
+    }
+}
+
 /// The thread.
 #[derive(Debug)]
 pub struct LimitWatch {
@@ -322,7 +329,7 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
         if usage == GroupUsage::default() {
             return;
         }
-        self.report.usage = usage.clone();
+        self.report.take(usage.clone());
         let Some(limit) = group.settings.memory else {
             return;
         };
@@ -454,5 +461,33 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_goes_while_it_is_read_takes_nothing_back() {
+        let mut report = LimitReport::default();
+        let whole = GroupUsage {
+            memory_peak: Some(1 << 28),
+            cpu_us: Some(10),
+            memory_kills: 1,
+            pids_refused: 2,
+            ..GroupUsage::default()
+        };
+        report.take(whole.clone());
+        let half = GroupUsage {
+            cpu_us: Some(11),
+            ..GroupUsage::default()
+        };
+        report.take(half);
+        let expected = GroupUsage {
+            cpu_us: Some(11),
+            ..whole
+        };
+        assert_eq!(report.usage, expected);
     }
 }
