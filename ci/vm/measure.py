@@ -174,7 +174,8 @@ def row(name, hog, flags=None, named=None):
             must_say(name, named, said)
 
 
-with tempfile.TemporaryDirectory() as place:
+# /tmp may be in memory.
+with tempfile.TemporaryDirectory(dir=os.path.expanduser("~")) as place:
     os.chdir(place)
     os.mkdir("home")
     os.environ["HOME"] = place + "/home"
