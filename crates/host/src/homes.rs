@@ -217,26 +217,37 @@ pub fn imported(directories: &Directories, name: &str) -> Result<Option<ImportRe
 /// # Errors
 /// The home itself cannot be opened.
 pub fn size(home: &Home) -> Result<Size, HomeError> {
-    let tree = Tree::open(&home.path).map_err(on("open", &home.path))?;
     let deadline = Instant::now() + TIME_LIMIT;
+    tree_size(&home.path, &|| Instant::now() > deadline).map_err(on("open", &home.path))
+}
+
+/// Measures a tree of the agent's, until `is_over`. What changes meanwhile is counted as it was met.
+///
+/// # Errors
+/// The tree itself cannot be opened.
+pub fn tree_size(path: &Path, is_over: &dyn Fn() -> bool) -> rustix::io::Result<Size> {
+    let tree = Tree::open(path)?;
     let mut size = Size::default();
     let mut seen: HashSet<u64> = HashSet::new();
     let mut waiting = vec![PathBuf::new()];
     while let Some(path) = waiting.pop() {
-        let Ok(listing) = tree.listing(&path) else {
-            size.closed += 1;
-            continue;
-        };
-        let Ok(entries) = Dir::read_from(&listing) else {
-            size.closed += 1;
-            continue;
+        let listing = tree.listing(&path);
+        let opened = listing.and_then(|listing| Ok((Dir::read_from(&listing)?, listing)));
+        let (entries, listing) = match opened {
+            Ok(opened) => opened,
+            // Gone, or something else by now.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(_) => {
+                size.closed += 1;
+                continue;
+            }
         };
         for entry in entries.flatten() {
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if name == "." || name == ".." {
                 continue;
             }
-            if size.entries >= ENTRY_LIMIT || Instant::now() > deadline {
+            if size.entries >= ENTRY_LIMIT || is_over() {
                 size.stopped = true;
                 return Ok(size);
             }

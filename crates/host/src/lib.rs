@@ -35,7 +35,7 @@ pub use git::{GitLayout, git_layout, git_named, git_named_by_user};
 pub use git_left::{GitBefore, GitFinding, Outcome as GitOutcome, git_before, git_left};
 pub use groups::{BUSCTL, group_facts, group_of, process_limit_binds};
 pub use homes::{
-    Home, HomeError, HomeLock, ImportRecord, Size, home, homes, imported, reset, size,
+    Home, HomeError, HomeLock, ImportRecord, Size, home, homes, imported, reset, size, tree_size,
 };
 pub use import::{AgentHome, ImportError, Imported, agent_home};
 pub use listeners::{Listener, listener_on};

@@ -1,4 +1,4 @@
-//! One thread of the supervisor that watches a run's limits: ends it when its time is over or a disk is nearly full, tells when
+//! One thread of the supervisor that watches a run's limits: ends it when its time is over or a disk is nearly full or somebody else wants it, tells when
 //! memory becomes short and what the kernel killed. It exists only for runs that have such a limit.
 //!
 //! Should: look seldom, and at once when the kernel says that something happened.
@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,41 @@ pub enum Ended {
         /// Which one.
         shortage: Shortage,
     },
+    /// What it keeps has grown beyond its limit.
+    TooLarge {
+        /// Which tree.
+        tree: GrowingTree,
+        /// Bytes that it takes; none when it cannot be measured.
+        bytes: Option<u64>,
+        /// Bytes that it may take.
+        limit: u64,
+    },
+}
+
+/// A tree of the agent's that stays after the run and has a limit of its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrowingTree {
+    /// The layers of a copy-on-write run.
+    Layer,
+    /// The agent home.
+    Home,
+}
+
+/// Ends a run for a reason that somebody else has found.
+#[derive(Debug)]
+pub struct Ender {
+    ready: OwnedFd,
+    why: Arc<OnceLock<Ended>>,
+}
+
+impl Ender {
+    /// Ends it; only the first reason counts.
+    pub fn end(&self, why: Ended) {
+        if self.why.set(why).is_ok() {
+            // A counter takes every number but the largest.
+            let _ = rustix::io::write(&self.ready, &1_u64.to_ne_bytes());
+        }
+    }
 }
 
 /// What is known at the end.
@@ -104,6 +140,7 @@ impl LimitReport {
 #[derive(Debug)]
 pub struct LimitWatch {
     stop: OwnedFd,
+    ender: Ender,
     thread: JoinHandle<LimitReport>,
 }
 
@@ -122,7 +159,8 @@ impl LimitWatch {
         let memory = group.filter(|group| group.settings().memory.is_some());
         let scope = group.is_some_and(Group::is_scope);
         let times = limits.timeout_ms.is_some() || limits.idle_timeout_ms.is_some();
-        if !times && memory.is_none() && !scope && room.is_empty() {
+        let sizes = limits.layer_size.is_some() || limits.home_size.is_some();
+        if !times && memory.is_none() && !scope && !sizes && room.is_empty() {
             return Ok(None);
         }
         let step = "watch the limits of the run";
@@ -131,6 +169,9 @@ impl LimitWatch {
             fd.try_clone()
                 .map_err(|_| SysError::new("dup(2)", "", rustix::io::Errno::MFILE))
         };
+        let ready = eventfd(0, EventfdFlags::CLOEXEC).map_err(on_step_call(step, "eventfd(2)"))?;
+        let asked = dup(&ready).map_err(on_step(step))?;
+        let why = Arc::new(OnceLock::new());
         let ending = eventfd(0, EventfdFlags::CLOEXEC).map_err(on_step_call(step, "eventfd(2)"))?;
         let told = dup(&ending).map_err(on_step(step))?;
         let control = running.look_at_the_end(told).map_err(on_step(step))?;
@@ -139,6 +180,8 @@ impl LimitWatch {
         let watcher = Watcher {
             stop: dup(&stop).map_err(on_step(step))?,
             ending,
+            asked,
+            why: Arc::clone(&why),
             control,
             init,
             pid,
@@ -164,7 +207,27 @@ impl LimitWatch {
                 let errno = rustix::io::Errno::from_io_error(&error);
                 on_step_call(step, "clone(2)")(errno.unwrap_or(rustix::io::Errno::AGAIN))
             })?;
-        Ok(Some(Self { stop, thread }))
+        let ender = Ender { ready, why };
+        Ok(Some(Self {
+            stop,
+            ender,
+            thread,
+        }))
+    }
+
+    /// What ends the run, for one who looks at something else.
+    ///
+    /// # Errors
+    /// Descriptors are used up.
+    pub fn ender(&self) -> Result<Ender, NativeError> {
+        let Ender { ready, why } = &self.ender;
+        let ready = ready.try_clone().map_err(|_| {
+            on_step_call("watch the sizes of the run", "dup(2)")(rustix::io::Errno::MFILE)
+        })?;
+        Ok(Ender {
+            ready,
+            why: Arc::clone(why),
+        })
     }
 
     /// Stops it after the run has ended.
@@ -233,6 +296,9 @@ struct Watcher<Tell> {
     stop: OwnedFd,
     /// Ready when the agent has ended and pid 1 waits for the last look.
     ending: OwnedFd,
+    /// Ready when somebody else wants the run ended.
+    asked: OwnedFd,
+    why: Arc<OnceLock<Ended>>,
     control: Control,
     init: OwnedFd,
     pid: Pid,
@@ -261,6 +327,7 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
             let mut waited = vec![
                 PollFd::new(&self.stop, PollFlags::IN),
                 PollFd::new(&self.ending, PollFlags::IN),
+                PollFd::new(&self.asked, PollFlags::IN),
             ];
             if let Some(events) = &self.events {
                 waited.push(PollFd::new(&events.ready, events.flags));
@@ -270,7 +337,8 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
                 let descriptor = waited.get(index);
                 descriptor.is_some_and(|fd| !fd.revents().is_empty())
             };
-            let (stopped, ending, news) = (is_ready(0), is_ready(1), is_ready(2));
+            let (stopped, ending, asked, news) =
+                (is_ready(0), is_ready(1), is_ready(2), is_ready(3));
             drop(waited);
             if polled.is_err_and(|errno| errno != rustix::io::Errno::INTR) {
                 // A limit that is no longer watched is none: the run ends.
@@ -293,6 +361,9 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
                 return self.report;
             }
             self.soon = self.soon.saturating_sub(1);
+            if asked {
+                self.end_as_asked();
+            }
             self.look_at_room();
             self.look_at_times();
         }
@@ -382,6 +453,14 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
             count,
             limit,
         });
+    }
+
+    fn end_as_asked(&mut self) {
+        let _ = rustix::io::read(&self.asked, &mut [0; 8]);
+        let why = self.why.get().cloned();
+        if let (Some(why), None) = (why, self.kill_at) {
+            self.end(why);
+        }
     }
 
     fn look_at_room(&mut self) {

@@ -39,7 +39,8 @@ impl Controller {
     }
 
     /// What enforces a limit; none for limits that need no group.
-    const fn of(key: LimitKey) -> Option<Self> {
+    #[must_use]
+    pub const fn of(key: LimitKey) -> Option<Self> {
         match key {
             LimitKey::Memory | LimitKey::MemoryHigh | LimitKey::MemoryLow | LimitKey::Swap => {
                 Some(Self::Memory)
@@ -47,9 +48,12 @@ impl Controller {
             LimitKey::Cpus | LimitKey::CpuWeight => Some(Self::Cpu),
             LimitKey::Pids => Some(Self::Pids),
             LimitKey::IoRead | LimitKey::IoWrite | LimitKey::IoWeight => Some(Self::Io),
-            LimitKey::TmpSize | LimitKey::DiskFree | LimitKey::Timeout | LimitKey::IdleTimeout => {
-                None
-            }
+            LimitKey::TmpSize
+            | LimitKey::DiskFree
+            | LimitKey::LayerSize
+            | LimitKey::HomeSize
+            | LimitKey::Timeout
+            | LimitKey::IdleTimeout => None,
         }
     }
 }
@@ -181,7 +185,12 @@ impl GroupSettings {
             LimitKey::IoRead => self.io_read = value,
             LimitKey::IoWrite => self.io_write = value,
             LimitKey::IoWeight => self.io_weight = value,
-            LimitKey::TmpSize | LimitKey::DiskFree | LimitKey::Timeout | LimitKey::IdleTimeout => {}
+            LimitKey::TmpSize
+            | LimitKey::DiskFree
+            | LimitKey::LayerSize
+            | LimitKey::HomeSize
+            | LimitKey::Timeout
+            | LimitKey::IdleTimeout => {}
         }
     }
 }
@@ -217,6 +226,12 @@ pub struct LimitsPlan {
     /// Room that is left on the file systems that the agent can fill.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_free: Option<DiskFree>,
+    /// Bytes that the layers of a copy-on-write run may take together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_size: Option<u64>,
+    /// Bytes that the agent home may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home_size: Option<u64>,
     /// Milliseconds after which the run is ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -243,6 +258,8 @@ pub(crate) fn limits(
             bytes,
             is_default: wanted.stated(LimitKey::DiskFree).is_none(),
         }),
+        layer_size: wanted.value(LimitKey::LayerSize),
+        home_size: wanted.value(LimitKey::HomeSize),
         timeout_ms: wanted.value(LimitKey::Timeout),
         idle_timeout_ms: wanted.value(LimitKey::IdleTimeout),
         ..LimitsPlan::default()

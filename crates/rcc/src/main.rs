@@ -14,6 +14,7 @@ mod detach;
 mod documentation;
 mod error;
 mod exit;
+mod growth;
 mod handed;
 mod install;
 mod layers;

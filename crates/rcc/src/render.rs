@@ -284,7 +284,11 @@ fn limits(plan: &Plan, policy: &Policy) -> String {
     let group = plan.limits.group.as_ref();
     let means = |key: LimitKey| match key {
         LimitKey::TmpSize => "size of the mount",
-        LimitKey::DiskFree | LimitKey::Timeout | LimitKey::IdleTimeout => "rcc",
+        LimitKey::DiskFree
+        | LimitKey::LayerSize
+        | LimitKey::HomeSize
+        | LimitKey::Timeout
+        | LimitKey::IdleTimeout => "rcc",
         LimitKey::Pids if plan.limits.processes.is_some() => {
             "RLIMIT_NPROC of the sandbox's own user namespace"
         }

@@ -24,6 +24,7 @@ use crate::desk;
 use crate::detach::Begun;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
+use crate::growth::Growth;
 use crate::limits;
 use crate::output;
 use crate::publish;
@@ -51,6 +52,7 @@ pub(crate) fn execute(
     for shortage in &short {
         output::warn(&rcc_plan::escape(limits::short_at_start(shortage)));
     }
+    let growth = Growth::open(&session.plan, &session.facts.agent_home)?;
     let mut prepared = rcc_native::prepare(begun.early, &session.plan)?;
     // Outlives everything that runs in it.
     let group = prepared.take_group();
@@ -71,6 +73,10 @@ pub(crate) fn execute(
     let mut guard = Guard::new(&running, plan, before)?;
     let tell = |event| limits::tell(&event);
     let limit_watch = LimitWatch::start(&mut running, &plan.limits, group.as_ref(), room, tell)?;
+    let growth = match &limit_watch {
+        Some(watch) => growth.watch(watch.ender()?)?,
+        None => None,
+    };
     let (_place, mut desk) = open_desk(record.as_deref(), plan, group.as_ref());
     if let Some(detached) = begun.detached {
         let (Some(desk), Some(record)) = (desk.as_mut(), record.as_deref()) else {
@@ -88,6 +94,7 @@ pub(crate) fn execute(
         guard.as_mut().map_or(Ok(()), Guard::begin)
     };
     let relayed = running.relay(gateway.as_ref().map(Gateway::ended), desk, lasting);
+    drop(growth);
     let limited = limit_watch.map(LimitWatch::finish).unwrap_or_default();
     let outcome = relayed?;
     if let Some(group) = &group {

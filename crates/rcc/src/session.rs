@@ -17,7 +17,8 @@ use rcc_host::{
     gather, read_text, survey,
 };
 use rcc_plan::{
-    GroupFacts, HostFacts, PROFILE_LIMIT_BYTES, Plan, PlanError, Request, Streams, layered, plan,
+    Controller, GroupFacts, HostFacts, PROFILE_LIMIT_BYTES, Plan, PlanError, Request, Streams,
+    layered, plan,
 };
 use rcc_spec::{AgentPreset, FilesMode, LimitKey, NetworkMode, Policy, SeccompChoice};
 
@@ -431,13 +432,10 @@ fn plan_for(
 /// What limits can be enforced with; looked at only when some limit asks for a group, which the default of most users does not.
 fn group_facts(policy: &Policy, project: &Path) -> GroupFacts {
     let process_limit_binds = rcc_host::process_limit_binds();
-    let is_times = |key: LimitKey| {
-        matches!(
-            key,
-            LimitKey::TmpSize | LimitKey::DiskFree | LimitKey::Timeout | LimitKey::IdleTimeout
-        )
-    };
-    let named = policy.limits.named().any(|(key, _, _)| !is_times(key));
+    let named = policy
+        .limits
+        .named()
+        .any(|(key, _, _)| Controller::of(key).is_some());
     let default = !process_limit_binds && policy.limits.value(LimitKey::Pids).is_some();
     if named || default {
         return rcc_host::group_facts(project);

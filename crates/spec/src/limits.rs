@@ -81,6 +81,8 @@ limit_keys! {
     IoWeight "io_weight" "--io-weight" Weight 1, "Share of the disk when others want it, too.";
     TmpSize "tmp_size" "--tmp-size" Size 1, "Size of the private `/tmp`.";
     DiskFree "disk_free" "--disk-free" Size 1_048_576, "Room that the run leaves on every disk that it can fill.";
+    LayerSize "layer_size" "--layer-size" Size 1_048_576, "Size of the layers of a copy-on-write run.";
+    HomeSize "home_size" "--home-size" Size 1_048_576, "Size of the agent home.";
     Timeout "timeout" "--timeout" Time 1000, "Time from the start after which the run is ended.";
     IdleTimeout "idle_timeout" "--idle-timeout" Time 1000, "Time without any activity after which the run is ended.";
 }
@@ -301,6 +303,8 @@ impl LimitKey {
                 Some(amount) => format!("fill disks until {amount} are left"),
                 None => "fill disks".to_owned(),
             },
+            Self::LayerSize => format!("put {upto} into the layer of a copy-on-write run"),
+            Self::HomeSize => format!("have {upto} in its home"),
             Self::Timeout => match amount {
                 Some(amount) => format!("run for {amount}"),
                 None => "run without end".to_owned(),

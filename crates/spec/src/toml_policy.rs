@@ -83,6 +83,8 @@ const LIMITS: &[&str] = &[
     "io_weight",
     "tmp_size",
     "disk_free",
+    "layer_size",
+    "home_size",
     "timeout",
     "idle_timeout",
 ];

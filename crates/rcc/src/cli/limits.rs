@@ -47,6 +47,12 @@ pub(crate) struct LimitFlags {
     /// Room that the run leaves on every disk that it can fill (default: 1GiB, of small disks 2 %); below it the run is ended
     #[arg(long, value_name = "SIZE")]
     pub(crate) disk_free: Option<OsString>,
+    /// Size of the layers of a copy-on-write run; beyond it the run is ended
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) layer_size: Option<OsString>,
+    /// Size of the agent home; beyond it the run is ended
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) home_size: Option<OsString>,
     /// End the run after this time, such as 90min; the exit code is 124
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<OsString>,
@@ -77,6 +83,8 @@ impl LimitFlags {
             LimitKey::IoWeight => &self.io_weight,
             LimitKey::TmpSize => &self.tmp_size,
             LimitKey::DiskFree => &self.disk_free,
+            LimitKey::LayerSize => &self.layer_size,
+            LimitKey::HomeSize => &self.home_size,
             LimitKey::Timeout => &self.timeout,
             LimitKey::IdleTimeout => &self.idle_timeout,
         }
@@ -98,6 +106,8 @@ impl LimitFlags {
             io_weight: later.io_weight.or(self.io_weight),
             tmp_size: later.tmp_size.or(self.tmp_size),
             disk_free: later.disk_free.or(self.disk_free),
+            layer_size: later.layer_size.or(self.layer_size),
+            home_size: later.home_size.or(self.home_size),
             timeout: later.timeout.or(self.timeout),
             idle_timeout: later.idle_timeout.or(self.idle_timeout),
         }

@@ -44,6 +44,8 @@ pub(crate) enum EndReason {
     Idle,
     /// A disk that it can fill was nearly full.
     DiskShort,
+    /// Its layer or its home was larger than allowed.
+    TooLarge,
 }
 
 impl EndReason {
@@ -53,6 +55,7 @@ impl EndReason {
             (Some(Ended::Timeout { .. }), _) => Some(Self::Timeout),
             (Some(Ended::Idle { .. }), _) => Some(Self::Idle),
             (Some(Ended::DiskShort { .. }), _) => Some(Self::DiskShort),
+            (Some(Ended::TooLarge { .. }), _) => Some(Self::TooLarge),
             (None, Outcome::HungUp(_)) => Some(Self::HangUp),
             (None, Outcome::Exited(_) | Outcome::NotExecuted { .. } | Outcome::GatewayLost) => None,
         }
@@ -65,6 +68,7 @@ impl EndReason {
             Self::Timeout => "timeout",
             Self::Idle => "idle",
             Self::DiskShort => "disk-full",
+            Self::TooLarge => "too-large",
         }
     }
 }
