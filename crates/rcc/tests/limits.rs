@@ -346,6 +346,13 @@ fn a_named_limit_that_cannot_be_enforced_is_refused_with_the_fix() {
     assert!(place.0.join("project/ran").exists());
 }
 
+/// Why the last run ended, as its record has it.
+fn end_reason(place: &Place) -> String {
+    let listed = assert_success(&place.rcc(&["ps", "--all", "--json"]).output().unwrap());
+    let last: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+    last["end_reason"].as_str().unwrap_or_default().to_owned()
+}
+
 #[test]
 fn a_run_ends_when_its_time_is_over() {
     let place = Place::new("time");
@@ -357,6 +364,7 @@ fn a_run_ends_when_its_time_is_over() {
         stderr(&ended),
         "rcc: the run's time of 1s is over; it is ended\n"
     );
+    assert_eq!(end_reason(&place), "timeout");
     // One that asks for its own end keeps its own code, and one that would not end is killed.
     let all = ["run", "-n", "--timeout", "1h", "--", "sh", "-c", "exit 7"];
     assert_eq!(place.rcc(&all).status().unwrap().code(), Some(7));
@@ -387,6 +395,7 @@ fn a_run_ends_when_nothing_happens_in_it() {
     let ended = place.rcc(&all).output().unwrap();
     assert_eq!(ended.status.code(), Some(124), "{}", stderr(&ended));
     assert!(stderr(&ended).contains("nothing happened in the run for 1s"));
+    assert_eq!(end_reason(&place), "idle");
     // Work is activity, whoever does it and however long it takes.
     let work = "import os, time
 if os.fork() == 0:
@@ -515,6 +524,35 @@ fn assert_near(told: &serde_json::Value, key: &str, expected: u64) {
     assert!(
         value.abs_diff(expected) * 50 <= expected,
         "{key}: {value}, the kernel says {expected}"
+    );
+}
+
+#[test]
+fn what_is_executed_in_a_run_is_held_by_its_limit() {
+    let place = Place::new("exec");
+    if !require("python3") || !place.groups(&["--memory", "256MiB"]) {
+        return;
+    }
+    let mut run = waiting(&place, &["--memory", "256MiB"]);
+    let id = stats(&place)["id"].as_str().unwrap().to_owned();
+    let take = |mebibytes: u32| {
+        let program = format!("x = bytearray({mebibytes} << 20); print(len(x))");
+        let exec = ["exec", &id, "--", "python3", "-c", &program];
+        place.rcc(&exec).output().unwrap()
+    };
+    // Beside the 100 MiB of the agent.
+    assert_eq!(assert_success(&take(50)), format!("{}\n", 50 << 20));
+    let killed = take(300);
+    assert_eq!(killed.status.code(), Some(137), "{}", stderr(&killed));
+    assert!(stats(&place)["memory_kills"].as_u64() >= Some(1));
+    // The agent does not pay for it.
+    drop(run.stdin.take());
+    let ended = run.wait_with_output().unwrap();
+    let said = stderr(&ended);
+    assert_eq!(ended.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("rcc: killed at the memory limit of 256MiB: 1 process (python3)"),
+        "{said}"
     );
 }
 
