@@ -25,6 +25,8 @@ use crate::files::{FileError, read_text};
 
 /// Most entries of a home that are counted.
 const ENTRY_LIMIT: u64 = 2_000_000;
+/// Most bytes of paths that are kept while counting: many directories far down have long ones.
+const PATHS_LIMIT_BYTES: usize = 64 << 20;
 /// Longest time that is spent on counting.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// How the name of a home that is being removed begins. No home has such a name.
@@ -230,7 +232,9 @@ pub fn tree_size(path: &Path, is_over: &dyn Fn() -> bool) -> rustix::io::Result<
     let mut size = Size::default();
     let mut seen: HashSet<u64> = HashSet::new();
     let mut waiting = vec![PathBuf::new()];
+    let mut waiting_bytes = 0_usize;
     while let Some(path) = waiting.pop() {
+        waiting_bytes -= path.as_os_str().len();
         let listing = tree.listing(&path);
         let opened = listing.and_then(|listing| Ok((Dir::read_from(&listing)?, listing)));
         let (entries, listing) = match opened {
@@ -261,7 +265,13 @@ pub fn tree_size(path: &Path, is_over: &dyn Fn() -> bool) -> rustix::io::Result<
                 size.bytes = size.bytes.saturating_add(blocks.saturating_mul(512));
             }
             if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
-                waiting.push(path.join(name));
+                let path = path.join(name);
+                waiting_bytes += path.as_os_str().len();
+                if waiting_bytes > PATHS_LIMIT_BYTES {
+                    size.stopped = true;
+                    return Ok(size);
+                }
+                waiting.push(path);
             }
         }
     }

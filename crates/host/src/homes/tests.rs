@@ -103,6 +103,34 @@ fn a_hostile_home_is_measured_and_removed_and_nothing_else_is() {
     std::fs::remove_dir_all(base).unwrap();
 }
 
+/// Paths of 50 kB each, and so many directories at the end that all of them would take 70 MB.
+#[test]
+fn many_directories_far_down_do_not_take_the_memory() {
+    let (base, directories) = world("far");
+    let made = agent_home(&directories, "x", &base, &[]).unwrap().path;
+    let name = "d".repeat(250);
+    let mut at = rustix::fs::openat(CWD, &made, OFlags::RDONLY, Mode::empty()).unwrap();
+    for _ in 0..200 {
+        rustix::fs::mkdirat(&at, &name, Mode::RWXU).unwrap();
+        at = rustix::fs::openat(&at, &name, OFlags::RDONLY, Mode::empty()).unwrap();
+    }
+    let make = |count: std::ops::Range<u32>| {
+        for number in count {
+            rustix::fs::mkdirat(&at, number.to_string(), Mode::RWXU).unwrap();
+        }
+    };
+    make(0..700);
+    let found = home(&directories, "x").unwrap();
+    let held = size(&found).unwrap();
+    assert!(held.entries == 900 && !held.stopped, "{held:?}");
+    make(700..1400);
+    let held = size(&found).unwrap();
+    assert!(held.entries < 1600 && held.stopped, "{held:?}");
+    reset(&directories, "x").unwrap();
+    assert!(left(&directories).is_empty());
+    std::fs::remove_dir_all(base).unwrap();
+}
+
 #[test]
 fn an_interrupted_reset_is_finished_by_the_next() {
     let (base, directories) = world("interrupted");
