@@ -78,6 +78,8 @@ fn properties(settings: &GroupSettings, pid: Pid, oom: OomPolicy) -> Vec<Vec<Str
     add(&["PIDs", "au", "1", &pid.as_raw_nonzero().to_string()]);
     add(&["Description", "s", "sandbox of rcc"]);
     add(&["CollectMode", "s", "inactive-or-failed"]);
+    // Else systemd attaches no further process, and `rcc exec` has one. The files of the group stay out of the agent's sight.
+    add(&["Delegate", "b", "true"]);
     if oom == OomPolicy::Named {
         add(&["OOMPolicy", "s", "continue"]);
     }
@@ -207,8 +209,8 @@ mod tests {
         let words = start_arguments("a.scope", &all).join(" ");
         assert_eq!(
             words,
-            "ssa(sv)a(sa(sv)) a.scope fail 7 PIDs au 1 42 Description s sandbox of rcc CollectMode s inactive-or-failed \
-             OOMPolicy s continue MemoryMax t 1073741824 CPUQuotaPerSecUSec t 500000 IOReadBandwidthMax a(st) 1 /dev/block/8:0 1000 0"
+            "ssa(sv)a(sa(sv)) a.scope fail 8 PIDs au 1 42 Description s sandbox of rcc CollectMode s inactive-or-failed \
+             Delegate b true OOMPolicy s continue MemoryMax t 1073741824 CPUQuotaPerSecUSec t 500000 IOReadBandwidthMax a(st) 1 /dev/block/8:0 1000 0"
         );
         assert_eq!(
             properties(&settings, pid, OomPolicy::Unsaid).len(),
