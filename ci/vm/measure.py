@@ -139,9 +139,10 @@ def neighbour():
     row("programs that take 800 MiB, outside", EATER)
     named = "the run reached its memory limit of 256MiB: "
     row("the same with `--memory 256MiB`", EATER, ["--memory", "256MiB"], named)
-    row("a fork bomb with `--pids 60`", BOMB, ["--pids", "60"], "the limit of 60 processes was reached")
-    row("the same with `--cpu-weight 20`, too", BOMB, ["--pids", "60", "--cpu-weight", "20"], "the limit of 60 processes was reached")
-    row("the same with `--cpus 0.5`, too", BOMB, ["--pids", "60", "--cpus", "0.5"], "the limit of 60 processes was reached")
+    refused = "the limit of 60 processes was reached"
+    row("a fork bomb with `--pids 60`", BOMB, ["--pids", "60"], refused)
+    row("the same with `--cpu-weight 20`, too", BOMB, ["--pids", "60", "--cpu-weight", "20"], refused)
+    row("the same with `--cpus 0.5`, too", BOMB, ["--pids", "60", "--cpus", "0.5"], refused)
     row("a writer past the caches, outside", WRITER)
     row("the same in a run without a limit", WRITER, [])
     if subprocess.run([RCC, "plan", "-n", "--io-write", "1MiB", "--", "true"], capture_output=True).returncode == 0:

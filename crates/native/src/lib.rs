@@ -43,7 +43,7 @@ pub use group::{GROUP_PREFIX, Group, GroupRecord};
 pub use guard::{Before, Findings, Guard, Loss};
 pub use guard_stage::{GUARD_NAME, guard_main};
 pub use launch::{Early, Expected, Listeners, Prepared, prepare};
-pub use limit_watch::{Ended, Ender, GrowingTree, LimitEvent, LimitReport, LimitWatch};
+pub use limit_watch::{Ended, Ender, Excess, GrowingTree, LimitEvent, LimitReport, LimitWatch};
 pub use proc_usage::{
     Detail, NetworkUsage, ProcUsage, network as network_usage, sandbox_of, usage as process_usage,
 };

@@ -1,5 +1,5 @@
-//! One thread of the supervisor that watches a run's limits: ends it when its time is over or a disk is nearly full or somebody else wants it, tells when
-//! memory becomes short and what the kernel killed. It exists only for runs that have such a limit.
+//! One thread of the supervisor that watches a run's limits: ends it when its time is over, a disk is nearly full or somebody
+//! else wants it, tells when memory becomes short and what the kernel killed. It exists only for runs that have such a limit.
 //!
 //! Should: look seldom, and at once when the kernel says that something happened.
 //! Mustn't: print (the caller does); believe names of processes, which the agent chose.
@@ -83,13 +83,20 @@ pub enum Ended {
     },
     /// What it keeps has grown beyond its limit.
     TooLarge {
-        /// Which tree.
-        tree: GrowingTree,
-        /// Bytes that it takes; none when it cannot be measured.
-        bytes: Option<u64>,
-        /// Bytes that it may take.
-        limit: u64,
+        /// Which tree, and how far.
+        excess: Excess,
     },
+}
+
+/// A tree beyond its limit, or of unknown size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excess {
+    /// Which tree.
+    pub tree: GrowingTree,
+    /// Bytes that it takes; none when it cannot be measured.
+    pub bytes: Option<u64>,
+    /// Bytes that it may take.
+    pub limit: u64,
 }
 
 /// A tree of the agent's that stays after the run and has a limit of its size.
@@ -102,18 +109,21 @@ pub enum GrowingTree {
 }
 
 /// Ends a run for a reason that somebody else has found.
+#[derive(Debug, Clone)]
+pub struct Ender(Arc<Asked>);
+
 #[derive(Debug)]
-pub struct Ender {
+struct Asked {
     ready: OwnedFd,
-    why: Arc<OnceLock<Ended>>,
+    why: OnceLock<Ended>,
 }
 
 impl Ender {
     /// Ends it; only the first reason counts.
     pub fn end(&self, why: Ended) {
-        if self.why.set(why).is_ok() {
+        if self.0.why.set(why).is_ok() {
             // A counter takes every number but the largest.
-            let _ = rustix::io::write(&self.ready, &1_u64.to_ne_bytes());
+            let _ = rustix::io::write(&self.0.ready, &1_u64.to_ne_bytes());
         }
     }
 }
@@ -170,8 +180,8 @@ impl LimitWatch {
                 .map_err(|_| SysError::new("dup(2)", "", rustix::io::Errno::MFILE))
         };
         let ready = eventfd(0, EventfdFlags::CLOEXEC).map_err(on_step_call(step, "eventfd(2)"))?;
-        let asked = dup(&ready).map_err(on_step(step))?;
-        let why = Arc::new(OnceLock::new());
+        let why = OnceLock::new();
+        let ender = Ender(Arc::new(Asked { ready, why }));
         let ending = eventfd(0, EventfdFlags::CLOEXEC).map_err(on_step_call(step, "eventfd(2)"))?;
         let told = dup(&ending).map_err(on_step(step))?;
         let control = running.look_at_the_end(told).map_err(on_step(step))?;
@@ -180,8 +190,7 @@ impl LimitWatch {
         let watcher = Watcher {
             stop: dup(&stop).map_err(on_step(step))?,
             ending,
-            asked,
-            why: Arc::clone(&why),
+            ender: ender.clone(),
             control,
             init,
             pid,
@@ -207,7 +216,6 @@ impl LimitWatch {
                 let errno = rustix::io::Errno::from_io_error(&error);
                 on_step_call(step, "clone(2)")(errno.unwrap_or(rustix::io::Errno::AGAIN))
             })?;
-        let ender = Ender { ready, why };
         Ok(Some(Self {
             stop,
             ender,
@@ -216,18 +224,9 @@ impl LimitWatch {
     }
 
     /// What ends the run, for one who looks at something else.
-    ///
-    /// # Errors
-    /// Descriptors are used up.
-    pub fn ender(&self) -> Result<Ender, NativeError> {
-        let Ender { ready, why } = &self.ender;
-        let ready = ready.try_clone().map_err(|_| {
-            on_step_call("watch the sizes of the run", "dup(2)")(rustix::io::Errno::MFILE)
-        })?;
-        Ok(Ender {
-            ready,
-            why: Arc::clone(why),
-        })
+    #[must_use]
+    pub fn ender(&self) -> Ender {
+        self.ender.clone()
     }
 
     /// Stops it after the run has ended.
@@ -297,8 +296,7 @@ struct Watcher<Tell> {
     /// Ready when the agent has ended and pid 1 waits for the last look.
     ending: OwnedFd,
     /// Ready when somebody else wants the run ended.
-    asked: OwnedFd,
-    why: Arc<OnceLock<Ended>>,
+    ender: Ender,
     control: Control,
     init: OwnedFd,
     pid: Pid,
@@ -327,7 +325,7 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
             let mut waited = vec![
                 PollFd::new(&self.stop, PollFlags::IN),
                 PollFd::new(&self.ending, PollFlags::IN),
-                PollFd::new(&self.asked, PollFlags::IN),
+                PollFd::new(&self.ender.0.ready, PollFlags::IN),
             ];
             if let Some(events) = &self.events {
                 waited.push(PollFd::new(&events.ready, events.flags));
@@ -456,8 +454,8 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
     }
 
     fn end_as_asked(&mut self) {
-        let _ = rustix::io::read(&self.asked, &mut [0; 8]);
-        let why = self.why.get().cloned();
+        let _ = rustix::io::read(&self.ender.0.ready, &mut [0; 8]);
+        let why = self.ender.0.why.get().cloned();
         if let (Some(why), None) = (why, self.kill_at) {
             self.end(why);
         }

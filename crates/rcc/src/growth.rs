@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rcc_host::tree_size;
-use rcc_native::{Ended, Ender, GrowingTree};
+use rcc_native::{Ended, Ender, Excess, GrowingTree};
 use rcc_plan::{MountStep, Plan};
 
 use crate::error::{CliError, Kind};
@@ -38,12 +38,8 @@ struct Tree {
 
 /// A tree that is too large already.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", limits::excess(*.tree, *.bytes, *.limit))]
-struct TooLargeAlready {
-    tree: GrowingTree,
-    bytes: Option<u64>,
-    limit: u64,
-}
+#[error("{}", limits::excess(.0))]
+struct TooLargeAlready(Excess);
 
 impl Growth {
     /// Finds the trees and measures them for the first time.
@@ -73,8 +69,8 @@ impl Growth {
             vec![agent_home.to_owned()],
         );
         match found.0.iter().find_map(|tree| tree.excess(&|| false)) {
-            Some((tree, bytes, limit)) => {
-                let hint = match tree {
+            Some(excess) => {
+                let hint = match excess.tree {
                     GrowingTree::Layer => {
                         "begin without --continue, or name a larger limit: --layer-size SIZE"
                     }
@@ -82,8 +78,7 @@ impl Growth {
                         "`rcc home` shows what the homes hold; empty it with `rcc home reset`, or name a larger limit: --home-size SIZE"
                     }
                 };
-                let error = TooLargeAlready { tree, bytes, limit };
-                Err(CliError::new(Kind::Host, error).hint(hint))
+                Err(CliError::new(Kind::Host, TooLargeAlready(excess)).hint(hint))
             }
             None => Ok(found),
         }
@@ -117,8 +112,8 @@ impl Growth {
             std::thread::park_timeout(pause);
             let begun = Instant::now();
             let excess = self.0.iter().find_map(|tree| tree.excess(&is_over));
-            if let (Some((tree, bytes, limit)), false) = (excess, is_over()) {
-                return ender.end(Ended::TooLarge { tree, bytes, limit });
+            if let (Some(excess), false) = (excess, is_over()) {
+                return ender.end(Ended::TooLarge { excess });
             }
             pause = (begun.elapsed() * PAUSE_PER_LOOK).clamp(PAUSE.0, PAUSE.1);
         }
@@ -126,26 +121,23 @@ impl Growth {
 }
 
 impl Tree {
-    /// What the tree takes when it is too much or unknown, and the limit.
-    fn excess(&self, is_over: &dyn Fn() -> bool) -> Option<(GrowingTree, Option<u64>, u64)> {
+    /// Measures the tree; none when it is within its limit.
+    fn excess(&self, is_over: &dyn Fn() -> bool) -> Option<Excess> {
         let begun = Instant::now();
         let is_over = || begun.elapsed() > LOOK || is_over();
-        let mut bytes = Some(0_u64);
+        let (mut bytes, mut is_whole) = (0_u64, true);
         for path in &self.paths {
             let size = tree_size(path, &is_over).ok();
-            let whole = size.filter(|size| size.closed == 0 && !size.stopped);
-            // So much there is at the least.
-            if let Some(size) = size
-                && size.bytes > self.limit
-            {
-                return Some((self.what, Some(size.bytes), self.limit));
-            }
-            bytes = bytes
-                .zip(whole)
-                .map(|(bytes, size)| bytes.saturating_add(size.bytes));
+            bytes = bytes.saturating_add(size.map_or(0, |size| size.bytes));
+            is_whole &= size.is_some_and(|size| size.closed == 0 && !size.stopped);
         }
-        let is_kept = bytes.is_some_and(|bytes| bytes <= self.limit);
-        (!is_kept).then_some((self.what, bytes, self.limit))
+        // So much there is at the least.
+        let is_more = bytes > self.limit;
+        (is_more || !is_whole).then_some(Excess {
+            tree: self.what,
+            bytes: is_more.then_some(bytes),
+            limit: self.limit,
+        })
     }
 }
 

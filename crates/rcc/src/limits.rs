@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use std::time::Instant;
 
 use rcc_native::{
-    Ended, GROUP_PREFIX, Group, GroupRecord, GrowingTree, LimitEvent, LimitReport, Shortage,
+    Ended, Excess, GROUP_PREFIX, Group, GroupRecord, GrowingTree, LimitEvent, LimitReport, Shortage,
 };
 use rcc_plan::{GroupSettings, Manager};
 use rcc_spec::LimitKey;
@@ -102,20 +102,20 @@ fn line(event: &LimitEvent) -> String {
             shortage.path,
             rough(shortage.floor)
         ),
-        LimitEvent::Ending(Ended::TooLarge { tree, bytes, limit }) => {
-            format!("{}; the run is ended", excess(*tree, *bytes, *limit))
+        LimitEvent::Ending(Ended::TooLarge { excess }) => {
+            format!("{}; the run is ended", self::excess(excess))
         }
     }
 }
 
-/// A tree beyond its limit, or of unknown size.
-pub(crate) fn excess(tree: GrowingTree, bytes: Option<u64>, limit: u64) -> String {
-    let (what, key) = match tree {
+/// What the user reads when a tree is too large, or of unknown size.
+pub(crate) fn excess(excess: &Excess) -> String {
+    let (what, key) = match excess.tree {
         GrowingTree::Layer => ("the layer of the run", LimitKey::LayerSize),
         GrowingTree::Home => ("the agent home", LimitKey::HomeSize),
     };
-    let limit = format!("the limit {} of {}", key.as_str(), key.show(limit));
-    match bytes {
+    let limit = format!("the limit {} of {}", key.as_str(), key.show(excess.limit));
+    match excess.bytes {
         Some(bytes) => format!("{what} holds {}, more than {limit}", rough(bytes)),
         None => format!(
             "{what} has directories that are closed to you, or too many files, so that {limit} cannot be kept"
@@ -295,17 +295,21 @@ mod tests {
             ),
             (
                 LimitEvent::Ending(Ended::TooLarge {
-                    tree: GrowingTree::Home,
-                    bytes: Some(3 << 29),
-                    limit,
+                    excess: Excess {
+                        tree: GrowingTree::Home,
+                        bytes: Some(3 << 29),
+                        limit,
+                    },
                 }),
                 "the agent home holds 1.5GiB, more than the limit home_size of 1GiB; the run is ended",
             ),
             (
                 LimitEvent::Ending(Ended::TooLarge {
-                    tree: GrowingTree::Layer,
-                    bytes: None,
-                    limit,
+                    excess: Excess {
+                        tree: GrowingTree::Layer,
+                        bytes: None,
+                        limit,
+                    },
                 }),
                 "the layer of the run has directories that are closed to you, or too many files, so that the limit layer_size of 1GiB cannot be kept; the run is ended",
             ),

@@ -74,7 +74,7 @@ pub(crate) fn execute(
     let tell = |event| limits::tell(&event);
     let limit_watch = LimitWatch::start(&mut running, &plan.limits, group.as_ref(), room, tell)?;
     let growth = match &limit_watch {
-        Some(watch) => growth.watch(watch.ender()?)?,
+        Some(watch) => growth.watch(watch.ender())?,
         None => None,
     };
     let (_place, mut desk) = open_desk(record.as_deref(), plan, group.as_ref());

@@ -53,9 +53,7 @@ fn a_project_that_is_filled_up_ends_the_run() {
     let ended = with_64_mib(&bench, "project", "--disk-free 16MiB", RUNAWAY);
     assert_ended(&ended, "/project");
     assert_eq!(ended.stdout, "fill\n");
-    let listed = bench.rcc(&["ps", "--all", "--json"]);
-    let run: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
-    assert_eq!(run["end_reason"], "disk-full");
+    assert_eq!(bench.last_run()["end_reason"], "disk-full");
     // The control: the same bytes leave more than the limit.
     let agent = "head -c 56M /dev/zero > fill && sleep 0.3; exit 7";
     let whole = with_64_mib(&bench, "project", "--disk-free 4MiB", agent);

@@ -23,10 +23,7 @@ fn run(bench: &Bench, flags: &[&str], agent: &str) -> Said {
 fn assert_ended(bench: &Bench, said: &Said, told: &str) {
     assert_eq!(said.code, 124, "{said:?}");
     assert!(said.stderr.contains(told), "{said:?}");
-    let listed = bench.rcc(&["ps", "--all", "--json"]);
-    let last: serde_json::Value =
-        serde_json::from_str(listed.stdout.lines().next().unwrap()).unwrap();
-    assert_eq!(last["end_reason"], "too-large", "{listed:?}");
+    assert_eq!(bench.last_run()["end_reason"], "too-large");
 }
 
 #[test]
@@ -43,8 +40,7 @@ fn a_layer_that_grows_too_large_ends_the_run_and_can_be_looked_at() {
     let diff = bench.rcc(&["diff", "--name-status"]);
     assert!(diff.stdout.contains("fill"), "{diff:?}");
     // Its continuation would begin with too much.
-    let listed = bench.rcc(&["ps", "--all", "--json"]);
-    let first: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    let first = bench.last_run();
     let again = [&flags[..], &["--continue", first["id"].as_str().unwrap()]].concat();
     let refused = run(&bench, &again, "touch ran");
     assert_eq!(refused.code, 125, "{refused:?}");

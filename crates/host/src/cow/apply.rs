@@ -126,8 +126,7 @@ pub(super) fn apply_within(
     }
     let others = layers.all().zip(choices);
     for (layer, _) in others.filter(|(_, choice)| choice.is_none()) {
-        // What lies over a directory that is gone waits until somebody decides about it.
-        settled &= layer.is_empty() || layer.is_same().unwrap_or(false);
+        settled &= layer.is_settled();
     }
     drop(decided);
     drop(chosen);

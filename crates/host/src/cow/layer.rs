@@ -205,6 +205,11 @@ impl Layer {
         Ok(changes.listed().next().is_none())
     }
 
+    /// Whether nothing in it waits for anybody. What lies over a directory that is gone does, until somebody decides about it.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_empty() || self.is_same().unwrap_or(false)
+    }
+
     fn write(&self, directory: BorrowedFd<'_>) -> Result<(), CowError> {
         let path = self.path.join(BASE);
         let json =

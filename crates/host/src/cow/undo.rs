@@ -187,9 +187,7 @@ fn all_back(
     undone.conflicts.extend(own.conflicts);
     undone.lost.extend(own.lost);
     if let Some(layers) = layers.as_mut().filter(|_| direction == Direction::Redo) {
-        // Over a directory that is gone, changes wait.
-        let is_settled = |layer: &Layer| layer.is_empty() || layer.is_same().unwrap_or(false);
-        let settled = layers.all().all(is_settled);
+        let settled = layers.all().all(Layer::is_settled);
         layers.settle(settled)?;
     }
     Ok(Some(undone))

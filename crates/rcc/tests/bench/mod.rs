@@ -93,6 +93,13 @@ impl Bench {
         self.host(program(), arguments)
     }
 
+    /// What `rcc ps` tells about the last run.
+    pub(crate) fn last_run(&self) -> serde_json::Value {
+        let listed = self.rcc(&["ps", "--all", "--json"]);
+        let last = listed.stdout.lines().next();
+        serde_json::from_str(last.unwrap_or_else(|| panic!("{listed:?}"))).unwrap()
+    }
+
     /// Runs `bash -c SCRIPT` in a copy-on-write sandbox.
     pub(crate) fn cow(&self, script: &str) -> Said {
         self.rcc(&["run", "-n", "--cow", "--", "bash", "-c", script])
