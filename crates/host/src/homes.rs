@@ -165,7 +165,7 @@ pub struct Size {
     pub entries: u64,
     /// What it takes of the disk, in bytes; a file with several names counts once.
     pub bytes: u64,
-    /// Directories that could not be listed.
+    /// Directories that could not be listed, and entries of such that could not be looked at.
     pub closed: u64,
     /// A bound was hit: there is more.
     pub stopped: bool,
@@ -256,8 +256,14 @@ pub fn tree_size(path: &Path, is_over: &dyn Fn() -> bool) -> rustix::io::Result<
                 return Ok(size);
             }
             size.entries += 1;
-            let Ok(status) = rustix::fs::statat(&listing, name, AtFlags::SYMLINK_NOFOLLOW) else {
-                continue;
+            let status = match rustix::fs::statat(&listing, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(status) => status,
+                Err(Errno::NOENT) => continue,
+                // Closed after it was opened.
+                Err(_) => {
+                    size.closed += 1;
+                    continue;
+                }
             };
             if status.st_nlink == 1 || seen.insert(status.st_ino) {
                 // stat(2): blocks of 512 bytes, whatever the file system's own are.

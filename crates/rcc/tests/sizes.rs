@@ -94,16 +94,16 @@ fn a_home_that_grows_too_large_ends_this_run_and_the_next_until_it_is_emptied() 
 #[test]
 fn what_is_hidden_from_the_measure_ends_the_run() {
     let bench = Bench::new("hidden");
-    for (flags, place, told) in [
-        (
-            &["--cow", "--layer-size", "8MiB"][..],
-            ".",
-            "the layer of the run ",
-        ),
-        (&["--home-size", "8MiB"], "~", "the agent home "),
+    let layer = &["--cow", "--layer-size", "8MiB"][..];
+    // Names can be listed in the second, and nothing else be learned of them.
+    for (flags, place, mode, told) in [
+        (layer, ".", "0", "the layer of the run "),
+        (layer, ".", "400", "the layer of the run "),
+        (&["--home-size", "8MiB"], "~", "0", "the agent home "),
     ] {
-        let hide =
-            "mkdir d && exec 3> d/fill && chmod 0 d && head -c 20M /dev/zero >&3; sleep 100000";
+        let hide = format!(
+            "mkdir d && exec 3> d/fill && chmod {mode} d && head -c 20M /dev/zero >&3; sleep 100000"
+        );
         let ended = run(&bench, flags, &format!("cd {place} && {hide}"));
         assert_ended(&bench, &ended, told);
         // Root sees into it.
