@@ -121,13 +121,16 @@ impl Tree {
             Err(source) => return Err(at("open", absolute(path))(source)),
         }
         let (parent, name) = self.parent_of(path)?;
-        rustix::fs::mkdirat(&parent, name, mode).map_err(call(
-            "make the directory",
-            "mkdirat(2)",
-            &absolute(path),
-        ))?;
-        open_location(parent.as_fd(), Path::new(name), Resolve::Beneath)
-            .map_err(at("open", absolute(path)))
+        match rustix::fs::mkdirat(&parent, name, mode) {
+            // Another run of the same agent home was quicker.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => {
+                return Err(call("make the directory", "mkdirat(2)", &absolute(path))(
+                    errno,
+                ));
+            }
+        }
+        open_made(&parent, name, path)
     }
 
     /// Opens the parent directory of `path` (making it when it is missing) and names the last component.
@@ -177,9 +180,12 @@ impl Tree {
                     Err(source) => return Err(at("open", absolute(path))(source)),
                 }
                 let (parent, name) = self.parent_of(path)?;
-                write_file(&parent, Path::new(name), b"", 0o644, &absolute(path))?;
-                open_location(parent.as_fd(), Path::new(name), Resolve::Beneath)
-                    .map_err(at("open", absolute(path)))
+                match write_file(&parent, Path::new(name), b"", 0o644, &absolute(path)) {
+                    // As with a directory.
+                    Err(NativeError::Tree { source, .. }) if source.errno == Errno::EXIST => {}
+                    other => other?,
+                }
+                open_made(&parent, name, path)
             }
         }
     }
@@ -365,6 +371,17 @@ pub(crate) fn open_source(
 
 /// Gives the location back unless it is a symbolic link: a location may be one (`open(2)`, `O_PATH | O_NOFOLLOW`), and
 /// an earlier run may have planted it where something is to be mounted.
+/// Opens what was missing a moment ago; whoever made it, it is no link.
+fn open_made(
+    parent: &impl AsFd,
+    name: &std::ffi::OsStr,
+    path: &Path,
+) -> Result<OwnedFd, NativeError> {
+    let made = open_location(parent.as_fd(), Path::new(name), Resolve::Beneath)
+        .map_err(at("open", absolute(path)))?;
+    no_link(made, path)
+}
+
 fn no_link(location: OwnedFd, path: &Path) -> Result<OwnedFd, NativeError> {
     match file_type(&location, &absolute(path).into())? {
         FileType::Symlink => Err(at("mount over", absolute(path))(SysError::new(
@@ -412,4 +429,44 @@ fn dot_if_empty(path: &Path) -> &Path {
 
 fn absolute(path: &Path) -> PathBuf {
     Path::new("/").join(path)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    /// The agent home is one directory for all runs that use it, and their first starts may coincide.
+    #[test]
+    fn two_runs_make_the_same_mount_points_at_once() {
+        let top = std::env::temp_dir().join(format!("rcc-tree-{}", std::process::id()));
+        std::fs::create_dir(&top).unwrap();
+        let together = Barrier::new(2);
+        let make = || {
+            let tree = Tree {
+                root: std::fs::File::open(&top).unwrap().into(),
+            };
+            // Nobody may leave the other one waiting.
+            let mut made = Vec::new();
+            for round in 0..300 {
+                let directory = PathBuf::from(format!("d{round}/work/project"));
+                let file = PathBuf::from(format!("d{round}/file"));
+                together.wait();
+                made.push(tree.mount_point(&directory, BindKind::Directory));
+                together.wait();
+                made.push(tree.mount_point(&file, BindKind::File));
+            }
+            made
+        };
+        let made = std::thread::scope(|scope| {
+            let threads = [scope.spawn(make), scope.spawn(make)];
+            threads.map(|thread| thread.join().unwrap())
+        });
+        std::fs::remove_dir_all(&top).unwrap();
+        for mount_point in made.into_iter().flatten() {
+            mount_point.unwrap();
+        }
+    }
 }
