@@ -346,7 +346,9 @@ impl Relay<'_> {
                 // Without a terminal of its own the agent is a job of the caller's shell: it stops with us.
                 Some(Signal::TSTP) if self.screen.is_none() => {
                     self.init.signal(Signal::TSTP);
-                    self.suspend();
+                    if !self.is_detached() {
+                        self.suspend();
+                    }
                 }
                 Some(Signal::TSTP | Signal::TTIN | Signal::TTOU) => {}
                 Some(Signal::HUP) => {
@@ -363,7 +365,9 @@ impl Relay<'_> {
     /// Hears pid 1, whose words are the agent's from now on: they can stop the display or explain an exit code, no more.
     fn listen(&mut self) {
         match self.control.receive_now() {
-            Ok(Some((Message::Stopped { .. }, _))) => self.suspend(),
+            Ok(Some((Message::Stopped { .. }, _))) if self.has_shell() => self.suspend(),
+            // Nobody would continue it, and while we stand still nobody watches times, disks and sizes.
+            Ok(Some((Message::Stopped { .. }, _))) => self.resume(),
             Ok(Some((Message::Ended, _))) => match &self.last_look {
                 Some(look) => drop(rustix::io::write(look, &1_u64.to_ne_bytes())),
                 // It is gone already when this fails.
@@ -383,17 +387,19 @@ impl Relay<'_> {
         }
     }
 
-    /// Gives the terminal back and stops, as the agent did; the caller's shell takes over.
-    fn suspend(&mut self) {
-        if self
-            .desk
+    fn is_detached(&self) -> bool {
+        self.desk
             .as_ref()
             .is_some_and(|desk| desk.recorder.is_some())
-        {
-            // Nobody's shell could continue a detached run.
-            let _ = self.control.send(&Message::Continue, &[]);
-            return;
-        }
+    }
+
+    /// Says whether somebody types: an agent that stops gives way to the shell, which can continue us.
+    fn has_shell(&self) -> bool {
+        !self.is_detached() && self.screen.as_ref().is_some_and(Screen::has_keyboard)
+    }
+
+    /// Gives the terminal back and stops, as the agent did; the caller's shell takes over.
+    fn suspend(&mut self) {
         if let Some(screen) = &mut self.screen {
             screen.restore();
         }

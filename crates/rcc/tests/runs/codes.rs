@@ -129,19 +129,51 @@ fn codes_and_deaths_come_through_exec() {
     run.wait().assert_code(137);
 }
 
-/// A signal that stops the agent stops rcc too, so that whoever started it sees a stopped job, and both go on together.
+/// Where nobody types, nobody would continue a stopped run, and what watches its times and sizes would stand still with it.
 #[test]
-fn an_agent_that_is_stopped_stops_rcc_and_goes_on_with_it() {
+fn an_agent_that_stops_itself_goes_on_where_nobody_types() {
     let Some(scene) = Scene::new("codes_stop") else {
         return;
     };
-    let one = r#""$0" run -n -- sh -c "kill -$signal \$\$; exit 77" & rcc=$!
-        until grep -q '^State:.T' /proc/$rcc/status; do sleep 0.01; done; kill -CONT $rcc; wait $rcc; echo "$?|$signal""#;
+    let one = r#""$0" run -n -- sh -c "kill -$signal \$\$; exit 77"; echo "$?|$signal""#;
     let signals = STOPPING.map(|signal| signal.to_string());
     let script = format!("for signal in {}; do {one}; done", signals.join(" "));
     let output = scene.command("bash").args(["-c", &script, RCC]).output();
     compare(&output, &signals.map(|signal| (signal, 77)));
     assert_eq!(output.stderr_text(), "");
+}
+
+#[test]
+fn an_agent_that_stops_itself_again_and_again_meets_its_timeout() {
+    let Some(scene) = Scene::new("codes_stop_time") else {
+        return;
+    };
+    let stops = "while :; do kill -STOP $$; done";
+    let output = scene
+        .rcc(["run", "-n", "--timeout", "1s", "--", "sh", "-c", stops])
+        .output();
+    output.assert_code(124);
+    assert!(
+        output
+            .stderr_text()
+            .contains("the run's time of 1s is over"),
+        "{output}"
+    );
+}
+
+/// The signal of Ctrl-Z stops rcc and the agent, and both go on together: what the agent says of its stop comes late and
+/// stops nobody again.
+#[test]
+fn a_stopped_job_goes_on_for_good() {
+    let Some(scene) = Scene::new("codes_job") else {
+        return;
+    };
+    let script = r#""$0" run -n -- bash -c 'echo up; read -r; exit 77' < <(until [ -e go ]; do sleep 0.01; done; echo) > out & rcc=$!
+        until grep -q up out; do sleep 0.01; done
+        kill -TSTP $rcc; until grep -q '^State:.T' /proc/$rcc/status; do sleep 0.01; done
+        kill -CONT $rcc; touch go; wait $rcc; echo "$?|TSTP""#;
+    let output = scene.command("bash").args(["-c", script, RCC]).output();
+    compare(&output, &[("TSTP".to_owned(), 77)]);
 }
 
 /// What the caller ignores, the agent ignores: `nohup rcc …` is `nohup …`, whatever the signal.
