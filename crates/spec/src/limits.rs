@@ -430,9 +430,18 @@ impl Limits {
         notices
     }
 
+    /// What a run gets: a limit of the memory is one of the swap space too, unless something else was said.
+    fn in_force(&self, key: LimitKey) -> Option<Limit> {
+        let stated = |key| self.0.get(&key).map(|limit| limit.value);
+        match (key, stated(LimitKey::Memory)) {
+            (LimitKey::Swap, Some(Limit::At(_))) => stated(key).or(Some(Limit::At(0))),
+            _ => stated(key),
+        }
+    }
+
     /// What these limits allow that the approved ones did not.
     pub(crate) fn widenings(&self, approved: &Self) -> Vec<String> {
-        let value = |limits: &Self, key| limits.0.get(&key).map(|limit| limit.value);
+        let value = |limits: &Self, key| limits.in_force(key);
         LimitKey::ALL
             .iter()
             .filter(|&&key| key.width(value(self, key)) > key.width(value(approved, key)))

@@ -88,8 +88,19 @@ fn wider_is_told_for_each_key_in_its_own_direction() {
     // A limit that falls away or grows.
     assert_eq!(
         nothing.widenings(&said(&[(LimitKey::Memory, "1GiB")])),
-        ["use any amount of memory"]
+        ["use any amount of memory", "use any amount of swap space"]
     );
+    // A limit of the memory keeps from the swap space, too, as long as nothing is said of that.
+    let memory = (LimitKey::Memory, "1GiB");
+    assert_eq!(
+        wider(&[memory, (LimitKey::Swap, "2GiB")], &[memory]),
+        ["use 2GiB of swap space"]
+    );
+    assert_eq!(
+        wider(&[memory, (LimitKey::Swap, "none")], &[memory]),
+        ["use any amount of swap space"]
+    );
+    assert!(wider(&[memory], &[memory, (LimitKey::Swap, "2GiB")]).is_empty());
     assert_eq!(
         wider(&[(LimitKey::Memory, "2GiB")], &[(LimitKey::Memory, "1GiB")]),
         ["use 2GiB of memory"]
