@@ -99,10 +99,12 @@ boot() {
 	chmod 1777 "$exchange/logs" "$exchange/logs-io"
 	cp ci/vm/guest.sh "$disk/packages" "$exchange/"
 	printf '%s\n' "$top" >"$exchange/tree"
+	# norandmaps: QEMU before 8 translates a program anew for every address it is found at, and everything takes seven
+	# times as long.
 	qemu-system-x86_64 -accel tcg,thread=multi,tb-size=512 -machine q35 -cpu "${RCC_VM_CPU:-max}" -smp 2 -m "${RCC_VM_MEMORY:-3072}" \
 		-nodefaults -no-user-config -display none -no-reboot -nic none -serial "file:$state/console.log" \
 		-kernel "$disk/vmlinuz" -initrd "$disk/initrd.img" \
-		-append "console=ttyS0 quiet root=/dev/vda rw mitigations=off no_timer_check random.trust_cpu=on systemd.show_status=0" \
+		-append "console=ttyS0 quiet root=/dev/vda rw mitigations=off no_timer_check random.trust_cpu=on norandmaps systemd.show_status=0" \
 		-drive "file=$disk/disk,if=virtio,format=raw,snapshot=on,cache=unsafe" -device virtio-rng-pci \
 		-virtfs "local,path=$exchange,mount_tag=exchange,security_model=none,multidevs=remap" \
 		-virtfs "local,path=$top,mount_tag=tree,security_model=none,multidevs=remap,readonly=on" \

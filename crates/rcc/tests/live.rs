@@ -14,11 +14,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rcc_testkit::patience;
 use rcc_testkit::probe::{self, Record};
 use rcc_testkit::world::{Output, Running, User, World, WorldConfig};
 use support::Place;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A shell in a sandbox that is told what to do, line by line.
 struct Inside {
@@ -94,7 +95,7 @@ fn net(place: &Place<'_>, words: &[&str]) -> Output {
 
 /// Waits until a condition about the outside holds.
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience(LIMIT);
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));

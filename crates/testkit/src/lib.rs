@@ -35,5 +35,5 @@ pub mod world;
 
 pub use binaries::{Binary, binary, copy_program, system_tool};
 pub use ordinary::{is_second_run, run_again_as_ordinary_user};
-pub use patience::patience;
+pub use patience::{patience, patience_ms};
 pub use require::{SKIP_LOG_VARIABLE, require, require_that, skipped};

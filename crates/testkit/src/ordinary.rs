@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::binaries::{Binary, binary, system_tool};
-use crate::require::{SKIP_LOG_VARIABLE, require};
+use crate::require::{SKIP_LOG_VARIABLE, require, require_that};
 use crate::world::User;
 
 /// Set in the second run, so that it does not start a third.
 const MARK_VARIABLE: &str = "RCC_TEST_AS_ORDINARY_USER";
+
+/// Set by who has run, or will run, everything as an ordinary user anyway.
+const ONCE_VARIABLE: &str = "RCC_TEST_ONCE";
 
 /// Says whether this is the second run, for a test of what only root's own files make possible (a toolchain in root's
 /// home, for example) and that the first run has done.
@@ -24,7 +27,7 @@ pub fn is_second_run() -> bool {
 ///
 /// The test binary, the test kit's programs and `programs` are copied to a directory that everybody can read, since a
 /// checkout may lie in root's home; the copies are found through `RCC_TESTKIT_BIN_DIR`. Does nothing when the caller is
-/// not root, for then the first run was an ordinary user's. Other tests of the binary run at the same time.
+/// not root, for then the first run was an ordinary user's, and skips itself where `RCC_TEST_ONCE` is set. Other tests of the binary run at the same time.
 ///
 /// # Panics
 /// When a test of the second run fails; the text holds its whole output.
@@ -32,7 +35,8 @@ pub fn run_again_as_ordinary_user(programs: &[&Path]) {
     if is_second_run() || !rustix::process::geteuid().is_root() {
         return;
     }
-    if !require("unprivileged-user") {
+    let is_wanted = std::env::var_os(ONCE_VARIABLE).is_none();
+    if !require("unprivileged-user") || !require_that("second-run", is_wanted) {
         return;
     }
     let directory = Scratch::make();

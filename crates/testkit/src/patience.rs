@@ -1,6 +1,7 @@
-//! How long the kit waits: its limits, stretched for a machine that is slow as a whole.
+//! How long tests wait: their limits, stretched for a machine that is slow as a whole.
 //!
-//! Must not be applied to what rcc promises (a refusal within 100 ms): a slow machine does not keep such promises.
+//! What rcc promises in milliseconds is stretched there as well: an emulated processor shows that nothing waits for a
+//! time-out, the other runs show the promise itself.
 
 use std::time::Duration;
 
@@ -20,4 +21,13 @@ pub fn patience(time: Duration) -> Duration {
             .expect("RCC_TEST_PATIENCE is a whole number from 1 to 1000")
     });
     time * factor
+}
+
+/// The same for a limit in milliseconds, the unit of the probes.
+///
+/// # Panics
+/// As [`patience`].
+#[must_use]
+pub fn patience_ms(milliseconds: u32) -> f64 {
+    patience(Duration::from_millis(milliseconds.into())).as_secs_f64() * 1000.0
 }

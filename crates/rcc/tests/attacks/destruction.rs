@@ -14,21 +14,24 @@ const SEAT_BELT: &str = r#"
     keep=$1
     shift
     mount --bind "$keep" "$keep"
+    # What another mount hides cannot be reached: at its path there is nothing, or another device.
+    is_hidden() { [ ! -e "$2" ] || [ "$(stat --format=%Hd:%Ld "$2")" != "$1" ]; }
     # Twice: the first pass may uncover what another mount hid.
     for pass in 1 2; do
-        while read -r _ _ _ _ target _; do
+        while read -r _ _ device _ target _; do
             case $target in "$keep"|"$keep"/*|/proc|/proc/*) continue;; esac
-            mount -o remount,bind,ro "$target" 2>/dev/null || [ ! -e "$target" ] || [ "$pass" = 1 ]
+            mount -o remount,bind,ro "$target" 2>/dev/null || is_hidden "$device" "$target" || [ "$pass" = 1 ]
         done < /proc/self/mountinfo
     done
     # Of several mounts on one directory the last one counts.
-    open=$(awk -v keep="$keep" '{ options[$5] = $6 }
-        END { for (t in options) if (t != keep && index(t, keep "/") != 1 && options[t] !~ /^ro(,|$)/) print t }' /proc/self/mountinfo)
-    for target in $open; do
-        # Nothing in /proc can be removed, and a sandbox maps its ids there; what another mount hides cannot be reached.
+    awk -v keep="$keep" '{ options[$5] = $6; device[$5] = $3 }
+        END { for (t in options) if (t != keep && index(t, keep "/") != 1 && options[t] !~ /^ro(,|$)/) print device[t], t }' \
+        /proc/self/mountinfo > "$keep/open"
+    while read -r device target; do
+        # Nothing in /proc can be removed, and a sandbox maps its ids there.
         case $target in /proc|/proc/*) continue;; esac
-        [ ! -e "$target" ] || { echo "still writable: $target" >&2; exit 97; }
-    done
+        is_hidden "$device" "$target" || { echo "still writable: $target" >&2; exit 97; }
+    done < "$keep/open"
     for place in / /usr /etc /var /tmp /home /root /opt /dev /run; do
         [ ! -d "$place" ] || ! touch "$place/.seat-belt" 2>/dev/null || exit 98
     done

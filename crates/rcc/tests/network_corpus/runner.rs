@@ -8,17 +8,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rcc_testkit::probe;
-use rcc_testkit::require;
 use rcc_testkit::world::addresses::{RESOLVER_V4, RESOLVER_V6};
 use rcc_testkit::world::wire::Packet;
 use rcc_testkit::world::{Running, World};
+use rcc_testkit::{patience_ms, require};
 use serde_json::Value;
 
 use crate::case::{Case, Expect, Group, Refusal};
 use crate::support::Place;
 
 /// A refusal that takes longer is not immediate.
-const SOON: f64 = 100.0;
+const SOON_MS: u32 = 100;
 /// Starting a program costs so much here; taken off where the client itself tells no time.
 const START: f64 = 150.0;
 /// So often a refusal may be repeated until it is: one that waits for something waits each time, a busy machine does not.
@@ -241,7 +241,9 @@ pub(crate) fn run(world: &World, group: &Group) -> Vec<String> {
                     Expect::Refused(refusal) => wrong_refused(world, refusal, &attempt),
                 };
                 let is_late = match &case.expect {
-                    Expect::Refused(refusal) => attempt.milliseconds - refusal.own >= SOON,
+                    Expect::Refused(refusal) => {
+                        attempt.milliseconds - refusal.own >= patience_ms(SOON_MS)
+                    }
                     Expect::Allowed(_) => false,
                 };
                 let wrong = match wrong {

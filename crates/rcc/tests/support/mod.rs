@@ -12,6 +12,7 @@ pub(crate) mod agents;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use rcc_testkit::patience_ms;
 use rcc_testkit::probe::{self, Record};
 use rcc_testkit::world::{HostCommand, Output, World};
 use serde_json::Value;
@@ -197,14 +198,17 @@ pub(crate) fn assert_soon(milliseconds: f64, what: &str) {
     thread_local! {
         static SEEN: std::cell::RefCell<Vec<f64>> = const { std::cell::RefCell::new(Vec::new()) };
     }
-    assert!(milliseconds < 2000.0, "{what} took {milliseconds} ms");
+    assert!(
+        milliseconds < patience_ms(2000),
+        "{what} took {milliseconds} ms"
+    );
     let median = SEEN.with_borrow_mut(|seen| {
         let place = seen.partition_point(|known| *known < milliseconds);
         seen.insert(place, milliseconds);
         seen[(seen.len() - 1) / 2]
     });
     assert!(
-        median < 100.0,
+        median < patience_ms(100),
         "{what}: the median of refusals is {median} ms"
     );
 }
