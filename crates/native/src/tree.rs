@@ -432,7 +432,6 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::sync::Barrier;
 
