@@ -4,7 +4,10 @@
 //! Should: run in pid 1 before the agent is forked, so that both are confined alike.
 //! Mustn't: continue after a failed step. There is no recovery after a partial drop: the caller reports and exits.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
@@ -49,18 +52,45 @@ pub(crate) fn limit(limits: &LimitsPlan) -> Result<(), NativeError> {
             }
         })?;
     }
-    prefer_as_victim();
     Ok(())
 }
 
-/// Lets the agent's programs die before the desktop's when the machine is out of memory. A caller that is preferred even more
-/// stays so. Nothing depends on it, so a `/proc` that cannot be written is no failure.
-pub(crate) fn prefer_as_victim() {
-    let file = "/proc/self/oom_score_adj";
-    let now = std::fs::read_to_string(file).ok();
-    let now = now.and_then(|text| text.trim().parse::<i32>().ok());
-    if now.is_some_and(|now| now < OOM_SCORE) {
-        let _ = std::fs::write(file, OOM_SCORE.to_string());
+/// A process whose children the kernel kills first when memory runs out, until it takes its own place back.
+///
+/// The agent's programs are to die before the desktop's when the machine is out of memory, and before pid 1 at the limit of the
+/// run: with pid 1 everything ends. A score is inherited by `fork(2)`, so the parent has the agent's until the agent is there.
+/// Nothing depends on it: a `/proc` that cannot be written is no failure.
+pub(crate) struct Victim {
+    /// The own file, open from before the capabilities went, with what was in it.
+    own: Option<(File, i32)>,
+}
+
+impl Victim {
+    /// Must be made while the own process is seen in `/proc`. A caller that is preferred even more stays so.
+    pub(crate) fn become_one() -> Self {
+        let file = || {
+            let mut file = File::options()
+                .read(true)
+                .write(true)
+                .open("/proc/self/oom_score_adj")
+                .ok()?;
+            let mut text = String::new();
+            file.read_to_string(&mut text).ok()?;
+            let before: i32 = text.trim().parse().ok()?;
+            (before < OOM_SCORE).then_some((file, before))
+        };
+        let own = file();
+        if let Some((file, _)) = &own {
+            let _ = file.write_at(OOM_SCORE.to_string().as_bytes(), 0);
+        }
+        Self { own }
+    }
+
+    /// Takes the own place back, after the agent was forked.
+    pub(crate) fn step_back(self) {
+        if let Some((file, before)) = self.own {
+            let _ = file.write_at(before.to_string().as_bytes(), 0);
+        }
     }
 }
 

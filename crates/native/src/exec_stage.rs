@@ -29,7 +29,7 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-use crate::confine::{self, Ground};
+use crate::confine::{Ground, Victim};
 use crate::error::{NativeError, on_step, on_step_call};
 use crate::protocol::{Control, Message};
 use crate::stage::{self, FAILED, Terminal};
@@ -65,7 +65,7 @@ fn run(control: &Control) -> Result<i32, NativeError> {
     // Step 1. Should the parent have died before this line, step 6 sees the end of the connection.
     tie_to_parent()?;
     // The host's /proc, where this process still has a place.
-    confine::prefer_as_victim();
+    let victim = Victim::become_one();
     let alone = Alone::prove().map_err(on_step(STEP))?;
     let Some((plan, sandbox, pipes)) = receive(control)? else {
         return Ok(FAILED);
@@ -95,7 +95,7 @@ fn run(control: &Control) -> Result<i32, NativeError> {
         None
     };
     // Steps 5 to 8.
-    stage::confine_and_start(control, &plan, terminal, Ground::Hostile, &alone)
+    stage::confine_and_start(control, &plan, terminal, Ground::Hostile, &alone, victim)
 }
 
 fn tie_to_parent() -> Result<(), NativeError> {

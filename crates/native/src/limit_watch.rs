@@ -56,8 +56,8 @@ pub enum LimitEvent {
         names: Vec<String>,
         /// How many.
         count: u64,
-        /// Bytes allowed.
-        limit: u64,
+        /// Bytes allowed; none when it was not this run's limit but that the machine, or a group above, had no memory left.
+        limit: Option<u64>,
     },
     /// The run is being ended.
     Ending(Ended),
@@ -404,7 +404,9 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
         };
         let used = usage.memory.unwrap_or(0);
         if used > limit / 2 || self.soon > 0 {
-            for pid in group.processes() {
+            // Pid 1 ends with every run, and so would look like one that was killed.
+            let others = group.processes().into_iter().filter(|pid| *pid != self.pid);
+            for pid in others {
                 if let Some((name, memory)) = proc_usage::name_and_memory(pid) {
                     let entry = self.seen.entry(pid).or_insert((name, 0));
                     entry.1 = entry.1.max(memory);
@@ -449,7 +451,7 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
         (self.tell)(LimitEvent::MemoryKill {
             names,
             count,
-            limit,
+            limit: (usage.memory_ran_out > 0).then_some(limit),
         });
     }
 

@@ -35,7 +35,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
-use crate::confine::Ground;
+use crate::confine::{Ground, Victim};
 use crate::error::NativeError;
 use crate::error::{on_step, on_step_call};
 use crate::protocol::{Control, Message};
@@ -121,7 +121,8 @@ fn run(control: &Control, program: OwnedFd) -> Result<i32, NativeError> {
     };
     // Steps 7 to 11.
     let alone = Alone::prove().map_err(on_step("fork the agent"))?;
-    confine_and_start(control, &plan, terminal, Ground::Own, &alone)
+    let victim = Victim::become_one();
+    confine_and_start(control, &plan, terminal, Ground::Own, &alone, victim)
 }
 
 /// Gives up the session keyring, which crosses every namespace.
@@ -141,6 +142,7 @@ pub(crate) fn confine_and_start(
     terminal: Option<Terminal>,
     ground: Ground,
     alone: &Alone,
+    victim: Victim,
 ) -> Result<i32, NativeError> {
     // Step 7.
     let descriptors: Vec<_> = terminal
@@ -184,6 +186,7 @@ pub(crate) fn confine_and_start(
         }
         Some(pid) => pid,
     };
+    victim.step_back();
     // Step 11.
     let mut reaper = Reaper {
         control,

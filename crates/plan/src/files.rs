@@ -61,7 +61,7 @@ const PROC_HIDDEN: [&str; 18] = [
     "/proc/config.gz",
 ];
 
-/// Size of `/dev/shm`: what browsers and databases need. It counts as the agent's memory.
+/// Size of `/dev/shm`: what browsers and databases need. It counts as the agent's memory, of which it takes no more than half.
 const SHARED_MEMORY_BYTES: u64 = 1 << 30;
 
 /// Host directories that no policy can grant: they are the kernel's, or hold sockets of host services, and a read-only
@@ -130,7 +130,8 @@ pub(crate) fn files(
     });
     mounts.push(directory("/run", 0o755));
     mounts.push(symlink("/var/run", "/run"));
-    devices(&mut mounts);
+    let memory = policy.limits.value(LimitKey::Memory);
+    devices(memory, &mut mounts);
     kernel(facts, &mut mounts);
     for grant in &grants {
         mounts.push(show(grant, facts)?);
@@ -262,7 +263,7 @@ fn system(facts: &HostFacts, mounts: &mut Vec<MountStep>) {
     }
 }
 
-fn devices(mounts: &mut Vec<MountStep>) {
+fn devices(memory: Option<u64>, mounts: &mut Vec<MountStep>) {
     mounts.push(directory("/dev", 0o755));
     for name in DEVICES {
         let path = SafeBytes::from(format!("/dev/{name}"));
@@ -277,7 +278,8 @@ fn devices(mounts: &mut Vec<MountStep>) {
     for (name, target) in DEVICE_LINKS {
         mounts.push(symlink(&format!("/dev/{name}"), target));
     }
-    mounts.push(tmpfs("/dev/shm", SHARED_MEMORY_BYTES, 0o1777));
+    let shared = memory.map_or(SHARED_MEMORY_BYTES, |all| SHARED_MEMORY_BYTES.min(all / 2));
+    mounts.push(tmpfs("/dev/shm", shared, 0o1777));
     mounts.push(MountStep::Devpts);
 }
 

@@ -83,10 +83,13 @@ fn line(event: &LimitEvent) -> String {
                     names.join(", ")
                 ),
             };
-            format!(
-                "the run reached its memory limit of {}: {what}",
-                LimitKey::Memory.show(*limit)
-            )
+            match limit {
+                Some(limit) => format!(
+                    "the run reached its memory limit of {}: {what}",
+                    LimitKey::Memory.show(*limit)
+                ),
+                None => format!("the machine, or a group above, ran out of memory: {what}"),
+            }
         }
         LimitEvent::Ending(Ended::Timeout { limit_ms }) => format!(
             "the run's time of {} is over; it is ended",
@@ -156,9 +159,12 @@ fn sums(group: &Group, report: &LimitReport) -> Vec<String> {
         let peak = usage.memory_peak.map_or_else(String::new, |peak| {
             format!("; the most memory used was {}", rough(peak))
         });
+        let by = match usage.memory_ran_out {
+            0 => "because others had used up the memory".to_owned(),
+            _ => format!("at the memory limit of {}", LimitKey::Memory.show(limit)),
+        };
         texts.push(format!(
-            "killed at the memory limit of {}: {} {many}{names}{peak}",
-            LimitKey::Memory.show(limit),
+            "killed {by}: {} {many}{names}{peak}",
             usage.memory_kills
         ));
     }
@@ -271,7 +277,7 @@ mod tests {
                 LimitEvent::MemoryKill {
                     names: vec!["node".to_owned()],
                     count: 1,
-                    limit,
+                    limit: Some(limit),
                 },
                 "the run reached its memory limit of 1GiB: node was killed",
             ),
@@ -279,9 +285,17 @@ mod tests {
                 LimitEvent::MemoryKill {
                     names: Vec::new(),
                     count: 2,
-                    limit,
+                    limit: Some(limit),
                 },
                 "the run reached its memory limit of 1GiB: 2 processes were killed",
+            ),
+            (
+                LimitEvent::MemoryKill {
+                    names: vec!["node".to_owned()],
+                    count: 1,
+                    limit: None,
+                },
+                "the machine, or a group above, ran out of memory: node was killed",
             ),
             (
                 LimitEvent::Ending(Ended::DiskShort {

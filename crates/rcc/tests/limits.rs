@@ -306,6 +306,62 @@ except OSError as error:
 }
 
 #[test]
+fn a_filler_of_memory_files_leaves_the_run_alive() {
+    let place = Place::new("tmpfs");
+    if !require("python3") || !place.groups(&["--memory", "64MiB"]) {
+        return;
+    }
+    let fill = "for place in '/tmp', '/dev/shm':
+    try:
+        with open(place + '/data', 'wb', 0) as file:
+            for _ in range(100): file.write(bytes(1 << 20))
+        print('whole')
+    except OSError as error:
+        print(error.errno)
+    import os; os.unlink(place + '/data')";
+    let held = place.python(&["--memory", "64MiB"], fill);
+    assert_eq!(assert_success(&held), "28\n28\n");
+    assert!(!stderr(&held).contains("killed"), "{}", stderr(&held));
+    let free = place.python(&["--memory", "512MiB"], fill);
+    assert_eq!(assert_success(&free), "whole\nwhole\n");
+}
+
+#[test]
+fn the_agent_is_killed_before_the_pid_1_above_it() {
+    let place = Place::new("victim");
+    if !require("python3") {
+        return;
+    }
+    let before: i32 = std::fs::read_to_string("/proc/self/oom_score_adj")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let scores = "import sys
+for who in '1', 'self':
+    print(open(f'/proc/{who}/oom_score_adj').read().strip())
+print('here', flush=True)
+sys.stdin.readline()";
+    let mut run = place
+        .rcc(&["run", "-n", "--", "python3", "-c", scores])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(run.stdout.take().unwrap()));
+    let lines: Vec<String> = lines.take(3).map(Result::unwrap).collect();
+    let expected = [before.to_string(), before.max(400).to_string()];
+    assert_eq!(lines[..2], expected);
+    // What joins later is no better off.
+    let id = stats(&place)["id"].as_str().unwrap().to_owned();
+    let exec = ["exec", &id, "--", "cat", "/proc/self/oom_score_adj"];
+    let joined = place.rcc(&exec).output().unwrap();
+    assert_eq!(assert_success(&joined).trim(), expected[1]);
+    drop(run.stdin.take());
+    assert!(run.wait().unwrap().success());
+}
+
+#[test]
 fn a_named_limit_that_cannot_be_enforced_is_refused_with_the_fix() {
     let place = Place::new("refusal");
     // What no kernel has.

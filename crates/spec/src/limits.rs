@@ -157,6 +157,14 @@ pub enum LimitError {
         /// The least, with its unit.
         least: String,
     },
+    /// A number that the kernel does not take.
+    #[error("`{text}` is more than any machine has; the most is {most}, and \"none\" is no limit")]
+    TooMuch {
+        /// The text, escaped.
+        text: String,
+        /// The most, with its unit.
+        most: String,
+    },
     /// A limit that has to be there.
     #[error("there is always a limit here; name a number")]
     AlwaysThere,
@@ -204,7 +212,23 @@ impl LimitKey {
                 least: self.show(self.least()),
             });
         }
+        if let Some(most) = self.most().filter(|most| value > *most) {
+            return Err(LimitError::TooMuch {
+                text: shown(),
+                most: self.show(most),
+            });
+        }
         Ok(Limit::At(value))
+    }
+
+    /// The largest value that the kernel takes, in the base unit, where it is below that of the number's type: process ids
+    /// (`PID_MAX_LIMIT` in include/linux/threads.h), processors (`CONFIG_NR_CPUS`).
+    const fn most(self) -> Option<u64> {
+        match self {
+            Self::Pids => Some(1 << 22),
+            Self::Cpus => Some(8_192_000),
+            _ => None,
+        }
     }
 
     fn none(self) -> Result<Limit, LimitError> {
@@ -385,10 +409,7 @@ impl Limits {
     /// The limit in force, with its default; `None` is none.
     #[must_use]
     pub fn value(&self, key: LimitKey) -> Option<u64> {
-        match self.0.get(&key) {
-            Some(limit) => limit.value.value(),
-            None => key.default_value(),
-        }
+        self.in_force(key)?.value()
     }
 
     /// The limits that were said and are some, in the order of the keys.
@@ -406,12 +427,19 @@ impl Limits {
     /// Holds every limit to the administrator's ceiling; the notices say what was wished for and is not met.
     pub(crate) fn hold_below(&mut self, ceiling: &Self) -> Vec<String> {
         let mut notices = Vec::new();
-        for (&key, top) in &ceiling.0 {
-            let stated = self.0.get(&key);
-            if key.width(stated.map(|limit| limit.value)) <= key.width(Some(top.value)) {
+        let mut ceiling = ceiling.0.clone();
+        // A ceiling of the memory is one of the swap space, too, and as such can be named.
+        if let Some(memory) = ceiling.get(&LimitKey::Memory)
+            && memory.value != Limit::None
+        {
+            let swap = Sourced::new(Limit::At(0), memory.origin.clone());
+            ceiling.entry(LimitKey::Swap).or_insert(swap);
+        }
+        for (key, top) in ceiling {
+            if key.width(self.in_force(key)) <= key.width(Some(top.value)) {
                 continue;
             }
-            if let Some(stated) = stated {
+            if let Some(stated) = self.0.get(&key) {
                 let show = |limit: Limit| match limit {
                     Limit::At(value) => key.show(value),
                     Limit::None => NONE.to_owned(),
@@ -425,18 +453,27 @@ impl Limits {
                     top.origin
                 ));
             }
-            self.0.insert(key, top.clone());
+            self.0.insert(key, top);
         }
         notices
     }
 
-    /// What a run gets: a limit of the memory is one of the swap space too, unless something else was said.
+    /// What a run gets. A limit of the memory is one of the swap space, too, and of `/tmp`, which is memory: half of it, as the
+    /// kernel does it for a `tmpfs(5)` of unsaid size, so that a full `/tmp` is an error of the writer's and no lack of memory.
     fn in_force(&self, key: LimitKey) -> Option<Limit> {
         let stated = |key| self.0.get(&key).map(|limit| limit.value);
-        match (key, stated(LimitKey::Memory)) {
-            (LimitKey::Swap, Some(Limit::At(_))) => stated(key).or(Some(Limit::At(0))),
-            _ => stated(key),
-        }
+        let implied = || {
+            let default = key.default_value();
+            let value = match (key, stated(LimitKey::Memory)) {
+                (LimitKey::Swap, Some(Limit::At(_))) => Some(0),
+                (LimitKey::TmpSize, Some(Limit::At(memory))) => {
+                    default.map(|all| all.min(memory / 2))
+                }
+                _ => default,
+            };
+            value.map(Limit::At)
+        };
+        stated(key).or_else(implied)
     }
 
     /// What these limits allow that the approved ones did not.
@@ -454,7 +491,7 @@ impl Limits {
         LimitKey::ALL
             .iter()
             .filter(|&&key| self.0.contains_key(&key) || key == LimitKey::TmpSize)
-            .map(|&key| key.sentence(self.0.get(&key).map(|limit| limit.value)))
+            .map(|&key| key.sentence(self.in_force(key)))
             .collect()
     }
 }

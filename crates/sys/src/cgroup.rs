@@ -48,8 +48,10 @@ pub struct GroupUsage {
     pub io_read: Option<u64>,
     /// Bytes written to disks.
     pub io_written: Option<u64>,
-    /// Processes killed because the memory limit was reached.
+    /// Processes killed because memory ran out, here or in a group above or on the whole machine.
     pub memory_kills: u64,
+    /// How often it ran out at the limit of this group. Version 1 does not tell: each kill counts as one.
+    pub memory_ran_out: u64,
     /// Processes that could not be started because of the limit.
     pub pids_refused: u64,
     /// Share of the last ten seconds in which something waited for memory, in hundredths of a per cent (PSI, version 2 only).
@@ -71,6 +73,7 @@ impl GroupUsage {
             io_read: self.io_read.or(earlier.io_read),
             io_written: self.io_written.or(earlier.io_written),
             memory_kills: self.memory_kills.max(earlier.memory_kills),
+            memory_ran_out: self.memory_ran_out.max(earlier.memory_ran_out),
             pids_refused: self.pids_refused.max(earlier.pids_refused),
             memory_pressure: self.memory_pressure.or(earlier.memory_pressure),
         }
@@ -227,6 +230,7 @@ impl GroupFiles {
         let number = |controller, file| text(controller, file)?.trim().parse().ok();
         let keyed = |controller, file, key| field(&text(controller, file)?, key);
         let memory = number("memory", "memory.usage_in_bytes");
+        let memory_kills = keyed("memory", "memory.oom_control", "oom_kill").unwrap_or(0);
         let disk = text("blkio", "blkio.throttle.io_service_bytes_recursive")
             .or_else(|| text("blkio", "blkio.throttle.io_service_bytes"));
         GroupUsage {
@@ -241,7 +245,8 @@ impl GroupFiles {
             pids_peak: number("pids", "pids.peak"),
             io_read: disk.as_deref().map(|disk| legacy_sum(disk, "Read")),
             io_written: disk.as_deref().map(|disk| legacy_sum(disk, "Write")),
-            memory_kills: keyed("memory", "memory.oom_control", "oom_kill").unwrap_or(0),
+            memory_kills,
+            memory_ran_out: memory_kills,
             pids_refused: keyed("pids", "pids.events", "max").unwrap_or(0),
             memory_pressure: None,
         }
@@ -263,6 +268,7 @@ fn unified_usage(path: &Path) -> GroupUsage {
         io_read: disk.as_deref().map(|disk| unified_sum(disk, "rbytes=")),
         io_written: disk.as_deref().map(|disk| unified_sum(disk, "wbytes=")),
         memory_kills: keyed("memory.events", "oom_kill").unwrap_or(0),
+        memory_ran_out: keyed("memory.events", "oom").unwrap_or(0),
         pids_refused: keyed("pids.events", "max").unwrap_or(0),
         memory_pressure: read(path, "memory.pressure").and_then(|text| pressure(&text)),
     }
@@ -419,6 +425,7 @@ mod tests {
                 io_read: Some(15),
                 io_written: Some(20),
                 memory_kills: 1,
+                memory_ran_out: 2,
                 pids_refused: 4,
                 memory_pressure: Some(1205),
             }
@@ -452,9 +459,10 @@ mod tests {
             (Some(4096), Some(8192), Some(1000))
         );
         assert_eq!(
-            (usage.cpu_us, usage.memory_kills, usage.pids),
-            (Some(123), 2, None)
+            (usage.cpu_us, usage.memory_kills, usage.memory_ran_out),
+            (Some(123), 2, 2)
         );
+        assert_eq!(usage.pids, None);
         assert_eq!((usage.io_read, usage.io_written), (Some(10), Some(20)));
         fs::remove_dir_all(path).unwrap();
     }

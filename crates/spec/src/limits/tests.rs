@@ -26,6 +26,7 @@ fn every_quantity_is_read_in_its_base_unit() {
         (LimitKey::Cpus, "1.125", 1125),
         (LimitKey::CpuWeight, "10000", 10_000),
         (LimitKey::Pids, "512", 512),
+        (LimitKey::Pids, "4194304", 4_194_304),
         (LimitKey::IoWrite, "50MB/s", 50_000_000),
         (LimitKey::IoRead, "1MiB", 1 << 20),
         (LimitKey::Timeout, "90", 90_000),
@@ -64,6 +65,8 @@ fn what_is_not_exact_is_refused() {
         (LimitKey::Pids, "1"),
         (LimitKey::Pids, "+64"),
         (LimitKey::Pids, "0x40"),
+        (LimitKey::Pids, "4194305"),
+        (LimitKey::Cpus, "8193"),
         (LimitKey::IoRead, "5MB/min"),
         (LimitKey::Timeout, "0"),
         (LimitKey::Timeout, "1w"),
@@ -88,7 +91,11 @@ fn wider_is_told_for_each_key_in_its_own_direction() {
     // A limit that falls away or grows.
     assert_eq!(
         nothing.widenings(&said(&[(LimitKey::Memory, "1GiB")])),
-        ["use any amount of memory", "use any amount of swap space"]
+        [
+            "use any amount of memory",
+            "use any amount of swap space",
+            "fill 2GiB in its /tmp"
+        ]
     );
     // A limit of the memory keeps from the swap space, too, as long as nothing is said of that.
     let memory = (LimitKey::Memory, "1GiB");
@@ -103,7 +110,7 @@ fn wider_is_told_for_each_key_in_its_own_direction() {
     assert!(wider(&[memory], &[memory, (LimitKey::Swap, "2GiB")]).is_empty());
     assert_eq!(
         wider(&[(LimitKey::Memory, "2GiB")], &[(LimitKey::Memory, "1GiB")]),
-        ["use 2GiB of memory"]
+        ["use 2GiB of memory", "fill 1GiB in its /tmp"]
     );
     assert!(wider(&[(LimitKey::Memory, "1GiB")], &[(LimitKey::Memory, "2GiB")]).is_empty());
     assert!(wider(&[(LimitKey::Memory, "1GiB")], &[]).is_empty());
@@ -171,6 +178,28 @@ fn nothing_goes_above_the_ceiling() {
     let mut limits = said(&[(LimitKey::Memory, "none")]);
     assert_eq!(limits.hold_below(&ceiling).len(), 1);
     assert_eq!(limits.value(LimitKey::Memory), Some(4 << 30));
+    // The swap space that a ceiling of the memory denies is not to be had by a word.
+    for (swap, held) in [("none", 0), ("1GiB", 0), ("0", 0)] {
+        let mut limits = said(&[(LimitKey::Swap, swap)]);
+        limits.hold_below(&ceiling);
+        assert_eq!(limits.value(LimitKey::Swap), Some(held), "{swap}");
+    }
+    let generous = said(&[(LimitKey::Memory, "4GiB"), (LimitKey::Swap, "2GiB")]);
+    let mut limits = said(&[(LimitKey::Swap, "none")]);
+    assert_eq!(limits.hold_below(&generous).len(), 1);
+    assert_eq!(limits.value(LimitKey::Swap), Some(2 << 30));
+}
+
+#[test]
+fn a_limit_of_the_memory_holds_what_lies_in_memory() {
+    let tmp = |entries: &[(LimitKey, &str)]| said(entries).value(LimitKey::TmpSize);
+    assert_eq!(tmp(&[]), Some(2 << 30));
+    assert_eq!(tmp(&[(LimitKey::Memory, "1GiB")]), Some(512 << 20));
+    assert_eq!(tmp(&[(LimitKey::Memory, "64GiB")]), Some(2 << 30));
+    assert_eq!(tmp(&[(LimitKey::Memory, "none")]), Some(2 << 30));
+    // What is said holds.
+    let both = [(LimitKey::Memory, "1GiB"), (LimitKey::TmpSize, "4GiB")];
+    assert_eq!(tmp(&both), Some(4 << 30));
 }
 
 #[test]
@@ -187,7 +216,7 @@ proptest! {
             let value = match key.quantity() {
                 Quantity::Weight => 1 + value % WEIGHT_MAX,
                 Quantity::Time => (value % (1 << 40) + 1) * 1000,
-                _ => value.max(key.least()),
+                _ => value.clamp(key.least(), key.most().unwrap_or(u64::MAX)),
             };
             prop_assert_eq!(key.parse(&key.show(value)), Ok(Limit::At(value)));
         }
