@@ -10,7 +10,7 @@ set -Eeuo pipefail
 readonly exchange=/run/vm logs=/run/vm/$1 limit_seconds=900
 export RCC_TEST_SKIP_LOG=$logs/skips
 # Every program of every package on the disk must be found.
-RCC_TEST_REQUIRE=${RCC_TEST_REQUIRE:+$RCC_TEST_REQUIRE,}not-root,userns,limits$(awk '
+RCC_TEST_REQUIRE=${RCC_TEST_REQUIRE:+$RCC_TEST_REQUIRE,}not-root,userns,limits,systemd-scope$(awk '
 	FNR == NR { here[$1]; next }
 	$2 in here && $3 != "-" { printf ",%s", $3 }' "$exchange/packages" ci/packages.txt)
 RCC_TESTKIT_BIN_DIR=$PWD/target/debug

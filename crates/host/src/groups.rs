@@ -10,13 +10,18 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rcc_plan::{Controller, GroupFacts, GroupObstacle, Manager, ScopeFacts, UnifiedFacts};
+use rcc_plan::{
+    BUSCTL, Controller, GroupFacts, GroupObstacle, GroupSettings, LeftBehind, Manager, ScopeFacts,
+    UnifiedFacts,
+};
 use rustix::fs::Access;
 
 /// Where systemd says that it is the system's manager (`sd_booted(3)`).
 const BOOTED: &str = "/run/systemd/system";
-/// The program that speaks with systemd; it comes with it.
-pub const BUSCTL: &str = "/usr/bin/busctl";
+/// The place of version 2 where it is the only one.
+const UNIFIED: &str = "/sys/fs/cgroup";
+/// The weight of who names none (kernel `Documentation/admin-guide/cgroup-v2.rst`).
+const EVERYBODYS_WEIGHT: u64 = 100;
 /// Controllers of version 1 that are of use.
 const LEGACY: [&str; 5] = ["memory", "cpu", "cpuacct", "pids", "blkio"];
 /// Controllers of version 2.
@@ -45,16 +50,18 @@ pub fn group_facts(project: &Path) -> GroupFacts {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let unified = hierarchies.iter().find(|one| one.controllers.is_none());
     let mut obstacles = Vec::new();
-    let scope = scope(unified, &mut obstacles);
     let below = unified.and_then(|one| Some((one, own_directory(one, &own)?)));
+    let own_group = below.as_ref().map(|(_, own)| own.as_path());
+    let scope = scope(unified, own_group, &mut obstacles);
     let unified_facts = below
         .as_ref()
         .and_then(|(one, own)| divisible(&one.at, own));
     let legacy = legacy(&hierarchies, &own);
     if unified_facts.is_none() && legacy.is_empty() {
-        obstacles.push(no_group(unified, below.map(|(_, own)| own).as_deref()));
+        obstacles.push(no_group(unified, own_group));
     }
     GroupFacts {
+        swap_uncounted: has_swap() && !counts_swap(own_group, &legacy),
         scope,
         unified: unified_facts,
         legacy,
@@ -113,8 +120,40 @@ pub fn process_limit_binds() -> bool {
         .is_some_and(|above| above != 0)
 }
 
+/// Whether swap space is in use (`proc_swaps(5)`): below the heading each line is one.
+fn has_swap() -> bool {
+    fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1)
+}
+
+/// Whether the kernel counts swap space by groups. The topmost group has no such file in version 2, but its children have.
+fn counts_swap(own: Option<&Path>, legacy: &BTreeMap<String, PathBuf>) -> bool {
+    let legacy = legacy.get("memory").into_iter();
+    let mut files = legacy.map(|group| group.join("memory.memsw.limit_in_bytes"));
+    let children = own
+        .into_iter()
+        .flat_map(|own| fs::read_dir(own).into_iter().flatten().flatten());
+    let groups = own
+        .map(Path::to_owned)
+        .into_iter()
+        .chain(children.map(|entry| entry.path()));
+    files.any(exists)
+        || groups
+            .map(|group| group.join("memory.swap.max"))
+            .any(exists)
+}
+
+/// Whether a user's systemd, and what it started, goes on after the last logout (`loginctl(1)`, `enable-linger`).
+#[must_use]
+pub fn lingers(user: &str) -> bool {
+    exists(Path::new("/var/lib/systemd/linger").join(user))
+}
+
 /// The systemd that would make a scope for this user.
-fn scope(unified: Option<&Hierarchy>, obstacles: &mut Vec<GroupObstacle>) -> Option<ScopeFacts> {
+fn scope(
+    unified: Option<&Hierarchy>,
+    own: Option<&Path>,
+    obstacles: &mut Vec<GroupObstacle>,
+) -> Option<ScopeFacts> {
     let mut miss = |reason: String, fix: &str| {
         obstacles.push(GroupObstacle {
             reason,
@@ -126,10 +165,16 @@ fn scope(unified: Option<&Hierarchy>, obstacles: &mut Vec<GroupObstacle>) -> Opt
     if !exists(BOOTED) {
         return None;
     }
-    let unified = unified.filter(|one| one.at == Path::new("/sys/fs/cgroup"))?;
-    if !exists(BUSCTL) {
+    let Some(unified) = unified.filter(|one| one.at == Path::new(UNIFIED)) else {
         return miss(
-            format!("{BUSCTL}, with which systemd is asked, is missing"),
+            "systemd has set up version 1 of control groups here".to_owned(),
+            "boot with systemd.unified_cgroup_hierarchy=1",
+        );
+    };
+    let left = |beside: &Path| own.map_or_else(LeftBehind::default, |own| left_behind(own, beside));
+    if !BUSCTL.iter().any(exists) {
+        return miss(
+            format!("{}, with which systemd is asked, is missing", BUSCTL[0]),
             "install the systemd package whole",
         );
     }
@@ -144,6 +189,7 @@ fn scope(unified: Option<&Hierarchy>, obstacles: &mut Vec<GroupObstacle>) -> Opt
         return Some(ScopeFacts {
             manager: Manager::System,
             controllers: controllers_in(&unified.at.join("cgroup.controllers")),
+            left: left(&unified.at),
         });
     }
     let runtime = PathBuf::from(format!("/run/user/{uid}"));
@@ -165,6 +211,7 @@ fn scope(unified: Option<&Hierarchy>, obstacles: &mut Vec<GroupObstacle>) -> Opt
     Some(ScopeFacts {
         manager: Manager::User,
         controllers: controllers_in(&service.join("cgroup.controllers")),
+        left: left(&service),
     })
 }
 
@@ -177,8 +224,46 @@ fn divisible(top: &Path, own: &Path) -> Option<UnifiedFacts> {
         .map(|group| UnifiedFacts {
             parent: group.to_owned(),
             controllers: controllers_in(&group.join("cgroup.subtree_control")),
+            left: left_behind(own, group),
         })
         .find(|facts| !facts.controllers.is_empty() && can_divide(&facts.parent))
+}
+
+/// What the groups from the own one upwards are held to, as far as they are not `beside` or above it.
+fn left_behind(own: &Path, beside: &Path) -> LeftBehind {
+    let mut left = LeftBehind::default();
+    let lost = own
+        .ancestors()
+        .take_while(|group| !beside.starts_with(group));
+    for group in lost {
+        let text = |file| fs::read_to_string(group.join(file)).ok();
+        // The word for none is no number.
+        let number = |file| text(file)?.trim().parse().ok();
+        let here = GroupSettings {
+            memory: number("memory.max"),
+            memory_high: number("memory.high"),
+            swap: number("memory.swap.max"),
+            cpus: text("cpu.max").as_deref().and_then(thousandths),
+            cpu_weight: number("cpu.weight").filter(|weight| *weight < EVERYBODYS_WEIGHT),
+            pids: number("pids.max"),
+            ..GroupSettings::default()
+        };
+        for (key, value) in here.all() {
+            left.settings.narrow(key, value);
+        }
+        let others = ["cpuset.cpus", "io.max"].into_iter();
+        left.others
+            .extend(others.filter(|file| text(file).is_some_and(|text| !text.trim().is_empty())));
+    }
+    left
+}
+
+/// `cpu.max`, quota and period in microseconds, in thousandths of a processor; at least the hundredth that a limit can be.
+fn thousandths(text: &str) -> Option<u64> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
+    let thousandths = quota.saturating_mul(1000).checked_div(period)?;
+    Some(thousandths.max(10))
 }
 
 /// Directories of version 1 below which this user can make groups.
@@ -422,6 +507,46 @@ mod tests {
         assert_eq!((found.parent, found.controllers.len()), (top.clone(), 4));
         fs::write(top.join("user/cgroup.subtree_control"), "memory pids").unwrap();
         assert_eq!(divisible(&top, &session).unwrap().parent, top.join("user"));
+        fs::remove_dir_all(top).unwrap();
+    }
+
+    #[test]
+    fn the_limits_of_the_own_groups_are_known_up_to_what_is_shared() {
+        let top = std::env::temp_dir().join(format!("rcc-left-{}", std::process::id()));
+        let own = top.join("user/app/scope");
+        fs::create_dir_all(&own).unwrap();
+        for (file, text) in [
+            ("memory.max", "1000\n"),
+            ("user/memory.max", "2000\n"),
+            ("user/cpu.max", "50000 100000\n"),
+            ("user/app/memory.max", "4000\n"),
+            ("user/app/cpu.max", "150000 100000\n"),
+            ("user/app/cpu.weight", "100\n"),
+            ("user/app/io.max", "\n"),
+            ("user/app/scope/memory.max", "3000\n"),
+            ("user/app/scope/memory.high", "max\n"),
+            ("user/app/scope/pids.max", "77\n"),
+            ("user/app/scope/cpu.weight", "20\n"),
+            ("user/app/scope/cpuset.cpus", "0-1\n"),
+        ] {
+            fs::write(top.join(file), text).unwrap();
+        }
+        let shared = GroupSettings {
+            memory: Some(3000),
+            cpus: Some(1500),
+            cpu_weight: Some(20),
+            pids: Some(77),
+            ..GroupSettings::default()
+        };
+        let beside = |place: &str| left_behind(&own, &top.join(place));
+        let found = beside("user/service");
+        assert_eq!(found.settings, shared);
+        assert_eq!(found.others, BTreeSet::from(["cpuset.cpus"]));
+        assert_eq!(beside("user/app").settings.cpus, None);
+        assert_eq!(beside("other").settings.memory, Some(2000));
+        assert_eq!(left_behind(&own, &own), LeftBehind::default());
+        assert_eq!(thousandths("1000 1000000"), Some(10));
+        assert_eq!(thousandths("max 100000"), None);
         fs::remove_dir_all(top).unwrap();
     }
 }

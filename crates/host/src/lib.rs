@@ -33,7 +33,7 @@ pub use facts::{HostError, Question, expand_home, gather, protected_entries};
 pub use files::{Content, FileError, Links, read_below, read_text, refuse_foreign, replace};
 pub use git::{GitLayout, git_layout, git_named, git_named_by_user};
 pub use git_left::{GitBefore, GitFinding, Outcome as GitOutcome, git_before, git_left};
-pub use groups::{BUSCTL, group_facts, group_of, process_limit_binds};
+pub use groups::{group_facts, group_of, lingers, process_limit_binds};
 pub use homes::{
     Home, HomeError, HomeLock, ImportRecord, Size, home, homes, imported, reset, size, tree_size,
 };

@@ -11,13 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rcc_plan::{GroupSettings, Manager};
+use rcc_plan::{BUSCTL, GroupSettings, Manager};
 use rustix::process::Pid;
 
 use crate::error::NativeError;
 
-/// The program.
-const BUSCTL: &str = "/usr/bin/busctl";
 /// Where version 2 is mounted; another place is no systemd's.
 const TOP: &str = "/sys/fs/cgroup";
 /// How long systemd may take for the job.
@@ -132,7 +130,8 @@ fn call(manager: Manager, method: &'static str, arguments: &[String]) -> Result<
     let failed = |reason: String| NativeError::Scope { method, reason };
     let uid = rustix::process::geteuid().as_raw();
     let runtime = format!("/run/user/{uid}");
-    let output = Command::new(BUSCTL)
+    let program = BUSCTL.iter().find(|path| Path::new(path).exists());
+    let output = Command::new(program.unwrap_or(&BUSCTL[0]))
         .arg(match manager {
             Manager::User => "--user",
             Manager::System => "--system",

@@ -25,8 +25,8 @@ pub use facts::{
 pub use files::layered;
 pub use guarded::{Guarded, Protection};
 pub use limits::{
-    Controller, DiskFree, GroupFacts, GroupObstacle, GroupPlace, GroupPlan, GroupSettings,
-    LimitsPlan, Manager, ScopeFacts, UnifiedFacts,
+    BUSCTL, Controller, DiskFree, GroupFacts, GroupObstacle, GroupPlace, GroupPlan, GroupSettings,
+    LeftBehind, LimitsPlan, Manager, ScopeFacts, UnifiedFacts,
 };
 pub use oci::{PROFILE_LIMIT_BYTES, ProfileError};
 pub use plan::{

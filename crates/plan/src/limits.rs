@@ -68,6 +68,9 @@ pub enum Manager {
     System,
 }
 
+/// Where the program is that speaks with systemd, and comes with it: everywhere, and on NixOS.
+pub const BUSCTL: [&str; 2] = ["/usr/bin/busctl", "/run/current-system/sw/bin/busctl"];
+
 /// A systemd that can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopeFacts {
@@ -75,6 +78,17 @@ pub struct ScopeFacts {
     pub manager: Manager,
     /// What it may hand out.
     pub controllers: BTreeSet<Controller>,
+    /// What a scope of it would not be held to any more.
+    pub left: LeftBehind,
+}
+
+/// Limits of rcc's own group and of those above it, below which the new group would not be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Those that the new group can have, too; of several the narrowest.
+    pub settings: GroupSettings,
+    /// The kernel's names of the others, such as `cpuset.cpus`.
+    pub others: BTreeSet<&'static str>,
 }
 
 /// A group of version 2 below which this user can make others.
@@ -84,6 +98,8 @@ pub struct UnifiedFacts {
     pub parent: PathBuf,
     /// What its children have.
     pub controllers: BTreeSet<Controller>,
+    /// What a child of it would not be held to any more.
+    pub left: LeftBehind,
 }
 
 /// What the host offers for limits. Looked at only when some limit needs it.
@@ -99,6 +115,8 @@ pub struct GroupFacts {
     pub process_limit_binds: bool,
     /// Major and minor number of the disk that the project is on.
     pub disk: Option<(u32, u32)>,
+    /// Whether the machine has swap space in use that the kernel does not count by groups.
+    pub swap_uncounted: bool,
     /// Why there is no group, and what to do; at least one when there is none.
     pub obstacles: Vec<GroupObstacle>,
 }
@@ -173,6 +191,40 @@ pub struct GroupSettings {
 }
 
 impl GroupSettings {
+    /// The settings that there are.
+    pub fn all(&self) -> impl Iterator<Item = (LimitKey, u64)> {
+        [
+            (LimitKey::Memory, self.memory),
+            (LimitKey::MemoryHigh, self.memory_high),
+            (LimitKey::MemoryLow, self.memory_low),
+            (LimitKey::Swap, self.swap),
+            (LimitKey::Cpus, self.cpus),
+            (LimitKey::CpuWeight, self.cpu_weight),
+            (LimitKey::Pids, self.pids),
+            (LimitKey::IoRead, self.io_read),
+            (LimitKey::IoWrite, self.io_write),
+            (LimitKey::IoWeight, self.io_weight),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, key: LimitKey) -> Option<u64> {
+        self.all()
+            .find_map(|(one, value)| (one == key).then_some(value))
+    }
+
+    /// Makes one no larger than this; tells whether it was.
+    pub fn narrow(&mut self, key: LimitKey, most: u64) -> bool {
+        let is_larger = self.get(key).is_none_or(|value| value > most);
+        if is_larger {
+            self.set(key, Some(most));
+        }
+        is_larger
+    }
+
     fn set(&mut self, key: LimitKey, value: Option<u64>) {
         match key {
             LimitKey::Memory => self.memory = value,
@@ -313,8 +365,8 @@ pub(crate) fn limits(
         }
         // Without it a run that has used its memory up fills the swap space before anything is killed.
         let no_swap_said = wanted.stated(LimitKey::Swap).is_none();
-        if settings.memory.is_some() && no_swap_said {
-            settings.swap = Some(0);
+        if settings.memory.is_some() && no_swap_said && !facts.swap_uncounted {
+            settings.swap = wanted.value(LimitKey::Swap);
         }
         if pids.is_some() && has(facts, &place, Controller::Pids) {
             settings.pids = pids;
@@ -346,7 +398,50 @@ pub(crate) fn limits(
             ));
         }
     }
+    if let Some(group) = &mut plan.group {
+        warnings.extend(hold_to_own(group, wanted, facts));
+    }
     Ok((plan, warnings))
+}
+
+/// Holds the group to what rcc itself is held to: whoever starts rcc in a group with a limit means the agent. The result are
+/// warnings.
+fn hold_to_own(group: &mut GroupPlan, wanted: &Limits, facts: &GroupFacts) -> Vec<String> {
+    let left = match &group.place {
+        GroupPlace::Scope { .. } => facts.scope.as_ref().map(|scope| &scope.left),
+        GroupPlace::Unified { .. } => facts.unified.as_ref().map(|unified| &unified.left),
+        // Its groups are made below the own ones.
+        GroupPlace::Legacy { .. } => None,
+    };
+    let Some(left) = left else {
+        return Vec::new();
+    };
+    let mut warnings = Vec::new();
+    let mut lost: Vec<&str> = Vec::new();
+    for (key, most) in left.settings.all() {
+        if !Controller::of(key).is_some_and(|one| has(facts, &group.place, one)) {
+            lost.push(key.as_str());
+        } else if group.settings.narrow(key, most)
+            && let Some(stated) = wanted.stated(key)
+            && let Some(value) = stated.value.value()
+        {
+            warnings.push(format!(
+                "{} = {} ({}) is more than the control group has that rcc was started in; {} is used",
+                key.as_str(),
+                key.show(value),
+                stated.origin,
+                key.show(most)
+            ));
+        }
+    }
+    lost.extend(&left.others);
+    if !lost.is_empty() {
+        warnings.push(format!(
+            "the control group that rcc was started in is limited in {}, and the run, which gets a group beside it, is not; limit the slice above instead",
+            lost.join(", ")
+        ));
+    }
+    warnings
 }
 
 /// The first place that has every controller: systemd, version 2, version 1.
@@ -436,6 +531,10 @@ fn check(
             "version 1 of control groups limits memory and swap together only",
             "name a limit of memory, too",
         ),
+        LimitKey::Swap if facts.swap_uncounted => refuse(
+            "this kernel does not count swap space by groups",
+            "boot with swapaccount=1, turn swap space off (swapoff -a), or leave it out",
+        ),
         LimitKey::IoRead | LimitKey::IoWrite if facts.disk.is_none() => refuse(
             "the project is on no disk that the kernel knows by number",
             "leave it out: file systems over a network or in memory have no such limit",
@@ -485,222 +584,4 @@ fn refusal(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rcc_spec::Sourced;
-
-    fn said(entries: &[(LimitKey, &str)]) -> Limits {
-        let mut limits = Limits::default();
-        for (key, text) in entries {
-            let limit = key.parse(text).unwrap();
-            limits.set(*key, Sourced::new(limit, Origin::flag(key.flag())));
-        }
-        limits
-    }
-
-    fn nobody() -> GroupFacts {
-        GroupFacts {
-            process_limit_binds: true,
-            obstacles: vec![GroupObstacle {
-                reason: "there is no systemd of this user".to_owned(),
-                fix: "loginctl enable-linger".to_owned(),
-            }],
-            ..GroupFacts::default()
-        }
-    }
-
-    fn root_of_version_1() -> GroupFacts {
-        GroupFacts {
-            legacy: ["memory", "cpu", "cpuacct", "pids", "blkio"]
-                .map(|name| {
-                    (
-                        name.to_owned(),
-                        PathBuf::from(format!("/sys/fs/cgroup/{name}")),
-                    )
-                })
-                .into(),
-            disk: Some((8, 0)),
-            ..GroupFacts::default()
-        }
-    }
-
-    fn systemd(controllers: &[Controller]) -> GroupFacts {
-        GroupFacts {
-            scope: Some(ScopeFacts {
-                manager: Manager::User,
-                controllers: controllers.iter().copied().collect(),
-            }),
-            process_limit_binds: true,
-            ..GroupFacts::default()
-        }
-    }
-
-    #[test]
-    fn the_default_needs_no_group_where_the_process_limit_binds() {
-        for facts in [nobody(), systemd(&[Controller::Memory, Controller::Pids])] {
-            let (plan, warnings) = limits(&Limits::default(), &facts).unwrap();
-            assert_eq!(plan.processes, Some(rcc_spec::DEFAULT_PIDS));
-            assert_eq!((plan.group, warnings), (None, Vec::new()));
-        }
-    }
-
-    #[test]
-    fn a_named_number_of_processes_is_counted_where_a_group_can_be_made() {
-        let named = said(&[(LimitKey::Pids, "100")]);
-        let (plan, _) = limits(&named, &systemd(&[Controller::Memory, Controller::Pids])).unwrap();
-        assert_eq!(plan.group.unwrap().settings.pids, Some(100));
-        assert_eq!(plan.processes, None);
-        for facts in [nobody(), systemd(&[Controller::Memory])] {
-            let (plan, _) = limits(&named, &facts).unwrap();
-            assert_eq!((plan.group, plan.processes), (None, Some(100)));
-        }
-        let none = said(&[(LimitKey::Pids, "none")]);
-        let (plan, _) = limits(&none, &systemd(&[Controller::Pids])).unwrap();
-        assert_eq!((plan.group, plan.processes), (None, None));
-    }
-
-    #[test]
-    fn root_counts_processes_in_a_group_or_is_warned() {
-        let (plan, warnings) = limits(&Limits::default(), &root_of_version_1()).unwrap();
-        let group = plan.group.unwrap();
-        assert_eq!(group.settings.pids, Some(rcc_spec::DEFAULT_PIDS));
-        assert_eq!(
-            group.place,
-            GroupPlace::Legacy {
-                parents: BTreeMap::from([("pids".to_owned(), "/sys/fs/cgroup/pids".into())])
-            }
-        );
-        assert_eq!((plan.processes, warnings.len()), (None, 0));
-        let without = GroupFacts {
-            process_limit_binds: false,
-            ..nobody()
-        };
-        let (plan, warnings) = limits(&Limits::default(), &without).unwrap();
-        assert_eq!((plan.group, plan.processes), (None, None));
-        assert!(
-            warnings.len() == 1 && warnings[0].contains("loginctl enable-linger"),
-            "{warnings:?}"
-        );
-        // Who wants none is not warned.
-        let none = said(&[(LimitKey::Pids, "none")]);
-        let (plan, warnings) = limits(&none, &without).unwrap();
-        assert_eq!((plan.group, plan.processes), (None, None));
-        assert!(warnings.is_empty(), "{warnings:?}");
-    }
-
-    #[test]
-    fn disks_keep_some_room_whoever_named_it() {
-        let of = |wanted: &Limits| limits(wanted, &nobody()).unwrap().0.disk_free;
-        let bytes = rcc_spec::DEFAULT_DISK_FREE;
-        let is_default = true;
-        assert_eq!(of(&Limits::default()), Some(DiskFree { bytes, is_default }));
-        let (bytes, is_default) = (5 << 30, false);
-        assert_eq!(
-            of(&said(&[(LimitKey::DiskFree, "5GiB")])),
-            Some(DiskFree { bytes, is_default })
-        );
-        assert_eq!(of(&said(&[(LimitKey::DiskFree, "none")])), None);
-    }
-
-    #[test]
-    fn a_named_limit_that_cannot_be_enforced_is_refused_with_the_fix() {
-        for key in LimitKey::ALL {
-            let Some(_) = Controller::of(*key) else {
-                continue;
-            };
-            let text = match key.quantity() {
-                rcc_spec::Quantity::Size | rcc_spec::Quantity::Rate => "1GiB",
-                _ => "64",
-            };
-            let planned = limits(&said(&[(*key, text)]), &nobody());
-            if *key == LimitKey::Pids {
-                assert_eq!(planned.unwrap().0.processes, Some(64));
-                continue;
-            }
-            let Err(PlanError::LimitNotEnforceable {
-                limit, origin, fix, ..
-            }) = planned
-            else {
-                panic!("{key} was planned")
-            };
-            assert_eq!(
-                (limit.as_str(), fix.as_str()),
-                (key.as_str(), "loginctl enable-linger")
-            );
-            assert_eq!(origin, format!("flag {}", key.flag()));
-        }
-        // "none" needs nothing.
-        assert!(limits(&said(&[(LimitKey::Memory, "none")]), &nobody()).is_ok());
-    }
-
-    #[test]
-    fn systemd_comes_first_and_what_it_may_not_hand_out_is_named() {
-        let memory = said(&[(LimitKey::Memory, "1GiB")]);
-        let all = systemd(&[Controller::Memory, Controller::Pids]);
-        let group = limits(&memory, &all).unwrap().0.group.unwrap();
-        assert_eq!(
-            group.place,
-            GroupPlace::Scope {
-                manager: Manager::User
-            }
-        );
-        // A group that is there anyway counts processes, too, and memory means all of it.
-        assert_eq!(
-            (group.settings.pids, group.settings.swap),
-            (Some(4096), Some(0))
-        );
-        let io = said(&[(LimitKey::IoWeight, "50")]);
-        let Err(PlanError::LimitNotEnforceable { reason, fix, .. }) = limits(&io, &all) else {
-            panic!("planned")
-        };
-        assert!(
-            reason.contains(" io") && fix.contains("Delegate="),
-            "{reason} {fix}"
-        );
-        let both = GroupFacts {
-            unified: Some(UnifiedFacts {
-                parent: "/sys/fs/cgroup/x".into(),
-                controllers: BTreeSet::from([Controller::Io]),
-            }),
-            ..all
-        };
-        let group = limits(&io, &both).unwrap().0.group.unwrap();
-        assert!(matches!(group.place, GroupPlace::Unified { .. }));
-    }
-
-    #[test]
-    fn version_1_refuses_what_it_does_not_have() {
-        let facts = root_of_version_1();
-        for key in [
-            LimitKey::MemoryHigh,
-            LimitKey::MemoryLow,
-            LimitKey::IoWeight,
-        ] {
-            let text = if key == LimitKey::IoWeight {
-                "50"
-            } else {
-                "64MiB"
-            };
-            assert!(limits(&said(&[(key, text)]), &facts).is_err(), "{key}");
-        }
-        assert!(limits(&said(&[(LimitKey::Swap, "1GiB")]), &facts).is_err());
-        let both = said(&[(LimitKey::Swap, "1GiB"), (LimitKey::Memory, "1GiB")]);
-        let group = limits(&both, &facts).unwrap().0.group.unwrap();
-        assert_eq!(group.settings.swap, Some(1 << 30));
-        let GroupPlace::Legacy { parents } = group.place else {
-            panic!("{:?}", group.place)
-        };
-        assert_eq!(parents.len(), 5);
-    }
-
-    #[test]
-    fn times_need_no_group() {
-        let times = said(&[(LimitKey::Timeout, "1h"), (LimitKey::IdleTimeout, "60")]);
-        let (plan, _) = limits(&times, &nobody()).unwrap();
-        assert_eq!(
-            (plan.timeout_ms, plan.idle_timeout_ms),
-            (Some(3_600_000), Some(60_000))
-        );
-        assert_eq!(plan.group, None);
-    }
-}
+mod tests;

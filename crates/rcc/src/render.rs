@@ -300,14 +300,18 @@ fn limits(plan: &Plan, policy: &Policy) -> String {
         },
     };
     for &key in LimitKey::ALL {
-        let stated = policy.limits.stated(key);
-        let implied = group
-            .filter(|_| key == LimitKey::Swap)
-            .and_then(|group| group.settings.swap);
-        let Some(value) = policy.limits.value(key).or(implied) else {
+        let grouped = group.and_then(|group| group.settings.get(key));
+        let said = policy.limits.value(key);
+        // Implied by a limit of the memory where the kernel counts it.
+        let without_group = said.filter(|_| key != LimitKey::Swap);
+        let Some(value) = grouped.or(without_group) else {
             continue;
         };
-        let origin = stated.map_or_else(|| "default".to_owned(), |limit| limit.origin.to_string());
+        let origin = match policy.limits.stated(key) {
+            _ if Some(value) != said => "the control group that rcc was started in".to_owned(),
+            Some(limit) => limit.origin.to_string(),
+            None => "default".to_owned(),
+        };
         let _ = writeln!(
             out,
             "  {:<12} {} by {} ({})",

@@ -362,6 +362,73 @@ sys.stdin.readline()";
 }
 
 #[test]
+fn the_limits_of_the_group_that_rcc_was_started_in_hold_the_agent() {
+    let place = Place::new("own-group");
+    let plan = |flags: &[&str]| {
+        let all = [&["plan", "-n"], flags, &["--", "true"]].concat();
+        stdout(&place.rcc(&all).output().unwrap())
+    };
+    let by_scope = plan(&["--cpus", "1"]).contains("scope of systemd");
+    if !require("python3") || !require_that("systemd-scope", by_scope) {
+        return;
+    }
+    // Starts rcc in a scope with 128 MiB; the run gets another one beside it.
+    let bounded = |arguments: &[&str]| {
+        let rcc = place.rcc(arguments);
+        let mut command = Command::new("systemd-run");
+        if !rustix::process::geteuid().is_root() {
+            command.arg("--user");
+        }
+        command
+            .args([
+                "--scope",
+                "--quiet",
+                "-p",
+                "MemoryMax=128M",
+                "-p",
+                "CPUWeight=50",
+            ])
+            .arg(rcc.get_program())
+            .args(rcc.get_args())
+            .current_dir(rcc.get_current_dir().unwrap())
+            .env("HOME", place.0.join("home"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    };
+    let hog = "import subprocess, sys
+code = subprocess.run([sys.executable, '-c', 'x = bytearray(300 << 20)']).returncode
+print('child', code)";
+    let command = ["--cpus", "1", "--", "python3", "-c", hog];
+    let held = bounded(&[&["run", "-n"][..], &command].concat());
+    assert_eq!(assert_success(&held), "child -9\n");
+    assert!(
+        stderr(&held).contains("rcc: the run reached its memory limit of 128MiB: "),
+        "{}",
+        stderr(&held)
+    );
+    // A larger one that is named does not count, and rcc says so.
+    let named = bounded(&[&["run", "-n", "--memory", "1GiB"][..], &command].concat());
+    assert_eq!(assert_success(&named), "child -9\n");
+    assert!(
+        stderr(&named).contains("memory = 1GiB (flag --memory) is more than the control group has"),
+        "{}",
+        stderr(&named)
+    );
+    let told = stdout(&bounded(&["plan", "-n", "--cpus", "1", "--", "true"]));
+    for line in [
+        "memory       128MiB by scope of systemd (the control group that rcc was started in)",
+        "cpu_weight   50 by scope of systemd (the control group that rcc was started in)",
+        "cpus         1 by scope of systemd (flag --cpus)",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
+    // The control: outside of it there is no such limit.
+    let free = place.python(&["--cpus", "1"], hog);
+    assert_eq!(assert_success(&free), "child 0\n");
+}
+
+#[test]
 fn a_named_limit_that_cannot_be_enforced_is_refused_with_the_fix() {
     let place = Place::new("refusal");
     // What no kernel has.

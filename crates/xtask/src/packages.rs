@@ -13,14 +13,15 @@ pub(crate) struct Package {
     pub(crate) programs: Vec<String>,
     /// What it is used for.
     pub(crate) reason: String,
+    /// Whether it is on the disk of ci/vm.sh only, and no matter of this machine.
+    pub(crate) only_vm: bool,
 }
 
 impl Package {
     /// True when its program is not on PATH.
     pub(crate) fn is_missing(&self) -> bool {
-        self.programs
-            .first()
-            .is_some_and(|name| process::find_program(name).is_none())
+        let program = self.programs.first().filter(|_| !self.only_vm);
+        program.is_some_and(|name| process::find_program(name).is_none())
     }
 }
 
@@ -38,18 +39,16 @@ fn parse(text: &str) -> Result<Vec<Package>> {
         let words: Vec<&str> = entry.split_whitespace().collect();
         match words[..] {
             [] => {}
-            // Those of `vm` go into the disk of ci/vm.sh, and are judged by no program of this machine.
-            ["build" | "test", name, program] | ["vm", name, program @ "-"] => {
-                packages.push(Package {
-                    name: name.to_owned(),
-                    programs: program
-                        .split(',')
-                        .filter(|name| *name != "-")
-                        .map(str::to_owned)
-                        .collect(),
-                    reason: reason.trim().to_owned(),
-                })
-            }
+            [set @ ("build" | "test" | "vm"), name, program] => packages.push(Package {
+                name: name.to_owned(),
+                programs: program
+                    .split(',')
+                    .filter(|name| *name != "-")
+                    .map(str::to_owned)
+                    .collect(),
+                reason: reason.trim().to_owned(),
+                only_vm: set == "vm",
+            }),
             _ => bail!(
                 "line {}: not `build|test|vm PACKAGE COMMAND # why`",
                 index + 1
@@ -72,9 +71,12 @@ mod tests {
             Package {
                 name: "gcc".into(),
                 programs: vec!["cc".into(), "ld".into()],
-                reason: "links".into()
+                reason: "links".into(),
+                only_vm: false,
             }
         );
+        let vm = parse("vm some-package not-a-program # there\n").unwrap();
+        assert!(!vm[0].is_missing());
         assert!(packages[1].programs.is_empty());
         assert!(
             parse("tset curl curl # typo")

@@ -196,10 +196,11 @@ mod tests {
             scope: Some(ScopeFacts {
                 manager: Manager::User,
                 controllers: controllers.iter().copied().collect(),
+                left: LeftBehind::default(),
             }),
             ..GroupFacts::default()
         };
-        use rcc_plan::{Controller, GroupObstacle, ScopeFacts};
+        use rcc_plan::{Controller, GroupObstacle, LeftBehind, ScopeFacts};
         let [memory, cpu, pids, io] = [
             Controller::Memory,
             Controller::Cpu,

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 use rcc_native::{Early, Expected};
+use rcc_plan::{GroupPlace, Manager, Plan};
 use rcc_spec::FilesMode;
 
 use crate::cli::RunFlags;
@@ -69,10 +70,25 @@ pub(crate) fn early(flags: &RunFlags) -> Early {
     })
 }
 
+/// Whether the user's own systemd, which ends with the last session, makes the group of the run.
+fn is_users_scope(plan: &Plan) -> bool {
+    let group = plan.limits.group.as_ref();
+    group.is_some_and(|group| {
+        let manager = Manager::User;
+        group.place == GroupPlace::Scope { manager }
+    })
+}
+
 /// Starts a session in the processes that were started before it was known, and waits for its end; the result is the exit code of rcc.
 pub(super) fn start(begun: Begun, mut session: Session) -> Result<u8, CliError> {
     for warning in &session.plan.warnings {
         output::warn(&rcc_plan::escape(warning));
+    }
+    let lingers = || rcc_host::lingers(&session.facts.user.name);
+    if begun.detached.is_some() && is_users_scope(&session.plan) && !lingers() {
+        output::warn(
+            "your systemd ends this run when you log out, and with it the detached agent; to keep both: loginctl enable-linger",
+        );
     }
     let mut record = session.record.take();
     if let Some(taking) = &record
