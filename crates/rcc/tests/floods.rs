@@ -10,8 +10,8 @@ mod support;
 
 use std::time::Duration;
 
-use rcc_testkit::require;
 use rcc_testkit::world::World;
+use rcc_testkit::{patience, patience_ms, require, require_that};
 use support::Place;
 
 /// Most memory that the supervisor may ever have had, in KiB.
@@ -86,8 +86,8 @@ fn assert_served((text, peak): &(String, u64), times: usize) {
     for line in served {
         let words: Vec<&str> = line.split(' ').collect();
         assert_eq!(words[2], "True", "{text}");
-        let milliseconds: u64 = words[1].parse().unwrap();
-        assert!(milliseconds < 5000, "{text}");
+        let milliseconds: f64 = words[1].parse().unwrap();
+        assert!(milliseconds < patience_ms(5000), "{text}");
     }
     assert!(*peak < PEAK_KIB, "the supervisor needed {peak} KiB");
 }
@@ -183,7 +183,9 @@ served("allowed.example")
 
 #[test]
 fn ten_thousand_half_hellos() {
-    if !require("python3") {
+    // Where everything is emulated, the first ones are over before the limit is reached.
+    let is_fast = patience(TIME) == TIME;
+    if !require("python3") || !require_that("native-speed", is_fast) {
         return;
     }
     let Some(world) = World::start_or_skip() else {
