@@ -61,7 +61,7 @@ pub fn group_facts(project: &Path) -> GroupFacts {
         obstacles.push(no_group(unified, own_group));
     }
     GroupFacts {
-        swap_uncounted: has_swap() && !counts_swap(own_group, &legacy),
+        swap_uncounted: has_swap() && leaves_swap_uncounted(own_group, &legacy),
         scope,
         unified: unified_facts,
         legacy,
@@ -125,21 +125,24 @@ fn has_swap() -> bool {
     fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1)
 }
 
-/// Whether the kernel counts swap space by groups. The topmost group has no such file in version 2, but its children have.
-fn counts_swap(own: Option<&Path>, legacy: &BTreeMap<String, PathBuf>) -> bool {
-    let legacy = legacy.get("memory").into_iter();
-    let mut files = legacy.map(|group| group.join("memory.memsw.limit_in_bytes"));
-    let children = own
-        .into_iter()
-        .flat_map(|own| fs::read_dir(own).into_iter().flatten().flatten());
-    let groups = own
-        .map(Path::to_owned)
-        .into_iter()
-        .chain(children.map(|entry| entry.path()));
-    files.any(exists)
-        || groups
-            .map(|group| group.join("memory.swap.max"))
-            .any(exists)
+/// Whether the kernel counts memory by groups and swap space not. The topmost group of version 2 has neither file; its children do.
+fn leaves_swap_uncounted(own: Option<&Path>, legacy: &BTreeMap<String, PathBuf>) -> bool {
+    let lacks = |group: &Path, memory: &str, swap: &str| {
+        exists(group.join(memory)) && !exists(group.join(swap))
+    };
+    let entries = own.and_then(|own| fs::read_dir(own).ok());
+    let children = entries.into_iter().flatten().flatten();
+    let mut groups = children
+        .map(|entry| entry.path())
+        .chain(own.map(Path::to_owned));
+    groups.any(|group| lacks(&group, "memory.max", "memory.swap.max"))
+        || legacy.get("memory").is_some_and(|group| {
+            lacks(
+                group,
+                "memory.limit_in_bytes",
+                "memory.memsw.limit_in_bytes",
+            )
+        })
 }
 
 /// Whether a user's systemd, and what it started, goes on after the last logout (`loginctl(1)`, `enable-linger`).
@@ -511,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_of_the_own_groups_are_known_up_to_what_is_shared() {
+    fn what_the_own_groups_are_held_to_is_known_up_to_what_is_shared() {
         let top = std::env::temp_dir().join(format!("rcc-left-{}", std::process::id()));
         let own = top.join("user/app/scope");
         fs::create_dir_all(&own).unwrap();
@@ -545,6 +548,14 @@ mod tests {
         assert_eq!(beside("user/app").settings.cpus, None);
         assert_eq!(beside("other").settings.memory, Some(2000));
         assert_eq!(left_behind(&own, &own), LeftBehind::default());
+        // Swap space: unknown without the controller, and then counted by the groups below it.
+        let none = BTreeMap::new();
+        assert!(leaves_swap_uncounted(Some(&own), &none));
+        fs::write(own.join("memory.swap.max"), "max\n").unwrap();
+        assert!(!leaves_swap_uncounted(Some(&own), &none));
+        fs::remove_file(own.join("memory.max")).unwrap();
+        fs::remove_file(own.join("memory.swap.max")).unwrap();
+        assert!(!leaves_swap_uncounted(Some(&own), &none));
         assert_eq!(thousandths("1000 1000000"), Some(10));
         assert_eq!(thousandths("max 100000"), None);
         fs::remove_dir_all(top).unwrap();

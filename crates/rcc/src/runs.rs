@@ -144,7 +144,7 @@ pub(crate) fn named_live(context: &Context, word: &str) -> Result<Found, CliErro
     let found = known(found)?;
     let id = found.description.id;
     Err(CliError::new(Kind::User, RunsError::Ended { id })
-        .hint("rcc ps lists the runs under way; rcc net log --run ID prints the log of one that has ended"))
+        .hint("rcc ps lists the runs under way; rcc logs and rcc net log --run show what one that has ended left"))
 }
 
 /// The run whose log is meant: under way or not, by default the newest of this project.

@@ -382,6 +382,7 @@ mod tests {
         fs::write(path.join("in use"), "").unwrap();
         assert_eq!(group.make().unwrap_err().errno, Errno::EXIST);
         assert!(path.join("in use").exists());
+        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]

@@ -3,8 +3,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rcc_testkit::patience;
 use rcc_testkit::world::addresses::{ALLOWED_V4, FORBIDDEN, HTTP_PORT};
 use rcc_testkit::world::{Ending, World, zone};
 
@@ -222,6 +223,11 @@ fn listeners_count_connections_and_bytes() {
         output.assert_success().json()["served_by"],
         ALLOWED_V4.to_string()
     );
+    // The client may have read the answer before the server has counted it.
+    let end = Instant::now() + patience(Duration::from_secs(20));
+    while world.seen_by(&listener).bytes_sent <= 100 && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let seen = world.seen_by(&listener);
     assert_eq!(seen.connections, 1);
     assert!(

@@ -29,8 +29,9 @@ pub(crate) fn run(args: &PsArgs) -> Result<u8, CliError> {
     };
     for record in unreadable(&state) {
         output::warn(&format!(
-            "{} cannot be read: another version of rcc wrote it, or it is damaged",
-            rcc_plan::escape(record.join(DESCRIPTION))
+            "{} cannot be read: another version of rcc wrote it, or it is damaged; to lose it with all that may wait in it: rm -r {}",
+            rcc_plan::escape(record.join(DESCRIPTION)),
+            rcc_plan::escape(record)
         ));
     }
     if runs.is_empty() && !args.json && !args.quiet {

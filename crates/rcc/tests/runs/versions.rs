@@ -242,7 +242,9 @@ fn records_of_a_newer_form_are_left_alone() {
     let listed = scene.rcc(["ps", "-a"]).output();
     assert!(listed.assert_success().stdout_text().contains("newer-aaaa"));
     let unreadable = "newer-bbbb/run.json cannot be read: another version of rcc wrote it";
-    assert!(listed.stderr_text().contains(unreadable), "{listed}");
+    let fix = format!("rm -r {}", runs.join("newer-bbbb").display());
+    let said = listed.stderr_text();
+    assert!(said.contains(unreadable) && said.contains(&fix), "{listed}");
     for command in [
         &["rm", "--force", "newer-aaaa"][..],
         &["rm", "mine"],
