@@ -40,6 +40,8 @@ pub struct Recorder {
 #[derive(Debug)]
 struct Attached {
     socket: OwnedFd,
+    /// Rows and columns of its terminal; none where it has no terminal.
+    size: Option<(u16, u16)>,
     frames: VecDeque<Vec<u8>>,
     waiting: usize,
     full_since: Option<Instant>,
@@ -85,6 +87,7 @@ impl Recorder {
     pub(super) fn attach(&mut self, socket: OwnedFd, rows: u16, columns: u16) {
         let mut client = Attached {
             socket,
+            size: None,
             frames: VecDeque::new(),
             waiting: 0,
             full_since: None,
@@ -94,15 +97,37 @@ impl Recorder {
             client.push(*kind, bytes);
         }
         self.attached.push(client);
-        self.resize(rows, columns);
+        self.resize(self.attached.len() - 1, rows, columns);
     }
 
     pub(super) fn has_terminal(&self) -> bool {
         self.terminal.is_some()
     }
 
-    fn resize(&self, rows: u16, columns: u16) {
-        let Some(master) = self.terminal.as_ref().filter(|_| rows > 0 && columns > 0) else {
+    /// Notes the size of a client's terminal, which becomes that of the run's: of several the last word counts.
+    fn resize(&mut self, index: usize, rows: u16, columns: u16) {
+        if let Some(client) = self
+            .attached
+            .get_mut(index)
+            .filter(|_| rows > 0 && columns > 0)
+        {
+            client.size = Some((rows, columns));
+            self.show_in(rows, columns);
+        }
+    }
+
+    /// Forgets those that have left. Whoever stays gets the size of the own terminal back.
+    fn let_go(&mut self) {
+        let before = self.attached.len();
+        self.attached.retain(|client| !client.is_gone);
+        let newest = self.attached.iter().rev().find_map(|client| client.size);
+        if let (true, Some((rows, columns))) = (self.attached.len() < before, newest) {
+            self.show_in(rows, columns);
+        }
+    }
+
+    fn show_in(&self, rows: u16, columns: u16) {
+        let Some(master) = &self.terminal else {
             return;
         };
         let size = |ws_row| Winsize {
@@ -171,11 +196,12 @@ impl Recorder {
         if !is_held_up && ready.any(|flags| !flags.is_empty()) {
             self.read();
         }
+        self.let_go();
         self.pass_keys();
         for client in &mut self.attached {
             client.flush();
         }
-        self.attached.retain(|client| !client.is_gone);
+        self.let_go();
     }
 
     fn hear(&mut self, index: usize) {
@@ -195,7 +221,8 @@ impl Recorder {
         match frame {
             [b'i', keys @ ..] if self.terminal.is_some() => self.keys.extend(keys),
             [b'w', a, b, c, d] => {
-                self.resize(u16::from_le_bytes([*a, *b]), u16::from_le_bytes([*c, *d]))
+                let (rows, columns) = (u16::from_le_bytes([*a, *b]), u16::from_le_bytes([*c, *d]));
+                self.resize(index, rows, columns);
             }
             _ => {}
         }

@@ -123,6 +123,37 @@ fn a_terminal_is_left_with_the_keys_and_found_again() {
     drop(starter);
 }
 
+#[test]
+fn who_stays_gets_the_size_of_the_own_terminal_back() {
+    let Some(scene) = Scene::new("detached_sizes") else {
+        return;
+    };
+    let keeper = r#""$0" run -n -d --name sizes -- bash -c 'stty -echo; echo up; while read line; do echo "got-$line $(stty size)"; done'"#;
+    let script = format!("{keeper}; echo started-$?; exec sleep 600");
+    let starter = scene
+        .command("sh")
+        .args(["-c", &script, RCC])
+        .spawn_terminal(24, 80);
+    starter.wait_for_text("started-0");
+    let attach = |rows, columns| {
+        let client = scene.rcc(["attach", "sizes"]);
+        let mut client = client.spawn_terminal(rows, columns);
+        client.wait_for_text("up");
+        client.type_bytes(format!("from-{rows}\n").as_bytes());
+        client.wait_for_text(&format!("got-from-{rows} {rows} {columns}"));
+        client
+    };
+    let mut stays = attach(31, 91);
+    let mut leaves = attach(20, 60);
+    leaves.type_bytes(b"\x10\x11");
+    leaves.wait().assert_success();
+    stays.type_bytes(b"again\n");
+    stays.wait_for_text("got-again 31 91");
+    stays.type_bytes(b"\x04");
+    stays.wait().assert_success();
+    drop(starter);
+}
+
 /// The agent chose these bytes, and whoever looks at them later did not ask for what they do to a terminal.
 #[test]
 fn recorded_output_does_not_drive_the_terminal_that_it_is_shown_on() {
