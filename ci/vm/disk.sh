@@ -9,12 +9,16 @@ readonly root=$1
 case $2 in
 	initramfs)
 		# Few modules: unpacking a hundred of them costs more than the rest of the start, without KVM.
-		mkdir -p "$root/etc/initramfs-tools/conf.d" "$root/etc/initramfs-tools/hooks"
+		mkdir -p "$root/etc/initramfs-tools/conf.d" "$root/etc/initramfs-tools/hooks" "$root/etc/initramfs-tools/scripts/init-top"
 		printf 'MODULES=list\nCOMPRESS=zstd\n' >"$root/etc/initramfs-tools/conf.d/vm"
 		# shellcheck disable=SC2016 # the hook expands
 		printf '#!/bin/sh\n[ "$1" = prereqs ] && exit\n. /usr/share/initramfs-tools/hook-functions\nforce_load virtio_pci\nforce_load virtio_blk\nforce_load ext4\n' \
 			>"$root/etc/initramfs-tools/hooks/vm"
-		chmod 755 "$root/etc/initramfs-tools/hooks/vm"
+		# The kernel has started with one processor (ci/vm.sh tells why).
+		# shellcheck disable=SC2016 # the script expands
+		printf '#!/bin/sh\n[ "$1" = prereqs ] && exit\nfor cpu in /sys/devices/system/cpu/cpu[1-9]*/online; do echo 1 >"$cpu"; done\n' \
+			>"$root/etc/initramfs-tools/scripts/init-top/vm"
+		chmod 755 "$root/etc/initramfs-tools/hooks/vm" "$root/etc/initramfs-tools/scripts/init-top/vm"
 		;;
 	system)
 		echo vm >"$root/etc/hostname"

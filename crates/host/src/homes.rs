@@ -102,16 +102,25 @@ pub(crate) fn is_home_name(name: &str) -> bool {
         && !name.starts_with(['.', '-'])
 }
 
-/// What keeps a home from being removed. It lasts until it is dropped.
+/// What keeps a home from being removed. It lasts until it is dropped, in whichever process.
 #[derive(Debug)]
-pub struct HomeLock(#[expect(dead_code, reason = "the open file is the lock")] OwnedFd);
+pub struct HomeLock(OwnedFd);
+
+/// Closing would not be enough: a child that another thread just forked has the open file, too, until it executes its
+/// program.
+impl Drop for HomeLock {
+    fn drop(&mut self) {
+        // Of an open file this does not fail.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 impl HomeLock {
     /// Takes the part of the lock that runs share, and notes the time.
     pub(crate) fn share(directories: &Directories, name: &str) -> Result<Self, HomeError> {
-        let (path, file) = lock_file(directories, name)?;
+        let (path, lock) = lock_file(directories, name)?;
         // A home that is being reset is locked for the moment of its renaming only.
-        rustix::fs::flock(&file, FlockOperation::LockShared).map_err(on("lock", &path))?;
+        rustix::fs::flock(&lock.0, FlockOperation::LockShared).map_err(on("lock", &path))?;
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: UTIME_NOW,
@@ -120,20 +129,20 @@ impl HomeLock {
             last_access: now,
             last_modification: now,
         };
-        rustix::fs::futimens(&file, &times).map_err(on("note the time in", &path))?;
-        Ok(Self(file))
+        rustix::fs::futimens(&lock.0, &times).map_err(on("note the time in", &path))?;
+        Ok(lock)
     }
 }
 
 /// Opens the file whose lock stands for a home. It is never removed, or two processes would lock different files.
-fn lock_file(directories: &Directories, name: &str) -> Result<(PathBuf, OwnedFd), HomeError> {
+fn lock_file(directories: &Directories, name: &str) -> Result<(PathBuf, HomeLock), HomeError> {
     let locks = directories.state.join("homes");
     let directory = open_private(&locks).map_err(HomeError::Directory)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let path = locks.join(name);
     let file = rustix::fs::openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)
         .map_err(on("open", &path))?;
-    Ok((path, file))
+    Ok((path, HomeLock(file)))
 }
 
 /// What the first run copied into a home.
@@ -301,7 +310,7 @@ pub fn reset(directories: &Directories, name: &str) -> Result<(), HomeError> {
     let finished = sweep(directories, &parent)?;
     let moved = {
         let (path, lock) = lock_file(directories, name)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::flock(&lock.0, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
                 return Err(HomeError::InUse {
@@ -353,7 +362,7 @@ fn move_away(directories: &Directories, parent: &OwnedFd, name: &str) -> Result<
 fn sweep(directories: &Directories, parent: &OwnedFd) -> Result<Vec<String>, HomeError> {
     let (path, lock) = lock_file(directories, REMOVING)?;
     // Of two at once the second waits: it may have a home of its own to remove.
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(on("lock", &path))?;
+    rustix::fs::flock(&lock.0, FlockOperation::LockExclusive).map_err(on("lock", &path))?;
     let mut finished = Vec::new();
     for away in names(&top(directories))? {
         let Some(away) = away.to_str().filter(|away| away.starts_with(REMOVING)) else {

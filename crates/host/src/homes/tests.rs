@@ -64,6 +64,20 @@ fn a_home_in_use_is_not_reset() {
     std::fs::remove_dir_all(base).unwrap();
 }
 
+#[test]
+fn a_copy_of_the_descriptor_does_not_keep_the_lock() {
+    let (base, directories) = world("copy");
+    let used = agent_home(&directories, "x", &base, &[]).unwrap();
+    // As a child has it between fork(2) and execve(2).
+    let copy = used.lock.0.try_clone().unwrap();
+    let answer = reset(&directories, "x");
+    assert!(matches!(answer, Err(HomeError::InUse { .. })), "{answer:?}");
+    drop(used);
+    reset(&directories, "x").unwrap();
+    drop(copy);
+    std::fs::remove_dir_all(base).unwrap();
+}
+
 /// What an agent can leave in its home: links out, closed directories, depth beyond any path, and names of its own.
 #[test]
 fn a_hostile_home_is_measured_and_removed_and_nothing_else_is() {
