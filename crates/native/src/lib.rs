@@ -24,6 +24,7 @@ mod protocol;
 mod pump;
 mod relay;
 mod scope;
+mod screen;
 mod seccomp;
 mod shortage;
 mod site;
@@ -31,6 +32,7 @@ mod stage;
 mod stage_start;
 mod streams;
 mod tree;
+mod wait;
 
 pub use agent_sockets::{AgentSockets, IpVersion};
 pub use attach::{Left, attach, window_size};

@@ -16,7 +16,7 @@ use rcc_plan::LimitsPlan;
 use rcc_sys::SysError;
 use rcc_sys::cgroup::GroupUsage;
 use rcc_sys::process::pid_of;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::process::{Pid, Signal};
 
 use crate::disk_room::{DiskRoom, Shortage};
@@ -25,6 +25,7 @@ use crate::group::{Group, GroupRecord};
 use crate::proc_usage::{self, Detail};
 use crate::protocol::{Control, Message};
 use crate::relay::Running;
+use crate::wait::timespec;
 
 /// Between two looks at the memory.
 const LOOK: Duration = Duration::from_secs(1);
@@ -533,13 +534,6 @@ impl<Tell: FnMut(LimitEvent)> Watcher<Tell> {
         (self.tell)(LimitEvent::Ending(why));
         let _ = rustix::process::pidfd_send_signal(&self.init, Signal::TERM);
         self.kill_at = Some(Instant::now() + GRACE);
-    }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(duration.subsec_nanos()),
     }
 }
 

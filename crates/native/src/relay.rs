@@ -4,17 +4,15 @@
 //! One thread, one `poll(2)` loop; the gateway has its own thread. Bytes that could not be written yet are kept in two
 //! small buffers, so that a slow reader on one side never stops the other direction or the signals.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rcc_plan::Streams;
 use rcc_sys::SysError;
 use rcc_sys::process::{SignalDescriptor, SignalSet};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
-use rustix::termios::{OptionalActions, Termios};
 
 use crate::desk::{Desk, Wish};
 use crate::error::{NativeError, Reported};
@@ -22,15 +20,13 @@ use crate::error::{on_step, on_step_call};
 use crate::launch::{Child, Prepared, await_tree};
 use crate::protocol::{Control, Message};
 use crate::pump::Pump;
+use crate::screen::{Screen, copy_window_size};
+use crate::wait::{ready_now, timespec};
 
-/// Bytes taken from one side before the other side must have taken them.
-const BUFFER: usize = 64 * 1024;
 /// After this time a run lasts: what only longer runs need is begun then.
 const LASTING: Duration = Duration::from_millis(50);
 /// How long the agent may take to end after the terminal has hung up.
 const HANGUP_GRACE: Duration = Duration::from_secs(5);
-/// How long output is waited for after the agent has ended: processes it left behind may hold the terminal.
-const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// How often a supervisor in the background looks whether the terminal is its own again: a shell that brings a job to the
 /// foreground which was not stopped tells it nothing.
 const FOREGROUND_LOOK: Duration = Duration::from_millis(250);
@@ -339,7 +335,7 @@ impl Relay<'_> {
             match Signal::from_named_raw(number) {
                 Some(Signal::WINCH) => {
                     if let Some(screen) = &self.screen {
-                        copy_window_size(&screen.master);
+                        screen.copy_size();
                     }
                 }
                 Some(Signal::CONT) => self.resume(),
@@ -365,8 +361,8 @@ impl Relay<'_> {
     /// Hears pid 1, whose words are the agent's from now on: they can stop the display or explain an exit code, no more.
     fn listen(&mut self) {
         match self.control.receive_now() {
-            Ok(Some((Message::Stopped { .. }, _))) if self.has_shell() => self.suspend(),
-            // Nobody would continue it, and while we stand still nobody watches times, disks and sizes.
+            Ok(Some((Message::Stopped { .. }, _))) if self.is_wanted_to_stop() => self.suspend(),
+            // Nobody may be there to continue it, and while we stand still nobody watches times, disks and sizes.
             Ok(Some((Message::Stopped { .. }, _))) => self.resume(),
             Ok(Some((Message::Ended, _))) => match &self.last_look {
                 Some(look) => drop(rustix::io::write(look, &1_u64.to_ne_bytes())),
@@ -393,9 +389,13 @@ impl Relay<'_> {
             .is_some_and(|desk| desk.recorder.is_some())
     }
 
-    /// Says whether somebody types: an agent that stops gives way to the shell, which can continue us.
-    fn has_shell(&self) -> bool {
-        !self.is_detached() && self.screen.as_ref().is_some_and(Screen::has_keyboard)
+    /// Says whether a stop of the agent is the user's wish, who types at a shell that can continue us.
+    fn is_wanted_to_stop(&self) -> bool {
+        let asked = self
+            .screen
+            .as_ref()
+            .is_some_and(Screen::may_be_asked_to_stop);
+        asked && !self.is_detached()
     }
 
     /// Gives the terminal back and stops, as the agent did; the caller's shell takes over.
@@ -416,22 +416,14 @@ impl Relay<'_> {
     fn resume(&mut self) {
         if let Some(screen) = &mut self.screen {
             screen.take();
-            copy_window_size(&screen.master);
+            screen.copy_size();
         }
         let _ = self.control.send(&Message::Continue, &[]);
     }
 
     fn finish(mut self, gateway_lost: bool) -> Result<Outcome, NativeError> {
         // The last words of pid 1 may have arrived together with its end.
-        while self.listens
-            && matches!(
-                poll(
-                    &mut [PollFd::new(&self.control, PollFlags::IN)],
-                    Some(&timespec(Duration::ZERO))
-                ),
-                Ok(1)
-            )
-        {
+        while self.listens && ready_now(&self.control, PollFlags::IN) {
             self.listen();
         }
         let code = self.init.wait().map_err(on_step("collect the sandbox"))?;
@@ -466,284 +458,4 @@ fn push<'fd>(
 ) -> usize {
     events.push(PollFd::from_borrowed_fd(descriptor, flags));
     events.len() - 1
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(duration.subsec_nanos()),
-    }
-}
-
-/// Gives the sandbox's terminal the size of the caller's.
-fn copy_window_size(master: &OwnedFd) {
-    let size = [
-        rustix::stdio::stdin(),
-        rustix::stdio::stdout(),
-        rustix::stdio::stderr(),
-    ]
-    .into_iter()
-    .find_map(|stream| rustix::termios::tcgetwinsize(stream).ok());
-    if let Some(size) = size {
-        let _ = rustix::termios::tcsetwinsize(master, size);
-    }
-}
-
-/// The sandbox's terminal on one side, the caller's streams on the other.
-struct Screen {
-    master: OwnedFd,
-    /// Whether the caller's standard input is a terminal whose keys go to the sandbox.
-    keyboard: Keyboard,
-    /// Where the sandbox's output goes: the caller's standard output or error, whichever is a terminal.
-    output: OwnedFd,
-    to_sandbox: VecDeque<u8>,
-    to_caller: VecDeque<u8>,
-    master_open: bool,
-}
-
-/// The caller's terminal as input.
-enum Keyboard {
-    /// Keys are read; these were the settings before.
-    Raw(Box<Termios>),
-    /// The terminal was given back for a while, or ended.
-    Released(Option<Box<Termios>>),
-    /// Standard input is not a terminal.
-    Absent,
-}
-
-impl Screen {
-    fn new(master: OwnedFd, streams: Streams) -> Result<Self, NativeError> {
-        rustix::io::ioctl_fionbio(&master, true).map_err(on_step_call(
-            "open the sandbox's terminal",
-            "ioctl(2) FIONBIO",
-        ))?;
-        let output = if streams.stdout_terminal {
-            rustix::stdio::stdout()
-        } else {
-            rustix::stdio::stderr()
-        };
-        let output = output
-            .try_clone_to_owned()
-            .map_err(|_| on_step_call("open the caller's terminal", "dup(2)")(Errno::MFILE))?;
-        let keyboard = if streams.stdin_terminal {
-            let settings = rustix::termios::tcgetattr(rustix::stdio::stdin())
-                .map_err(on_step_call("read the terminal's settings", "tcgetattr(3)"))?;
-            // In the background they are those of whatever stands in front, a shell that edits its line perhaps.
-            if is_foreground() {
-                let _ = rustix::termios::tcsetattr(&master, OptionalActions::Now, &settings);
-            }
-            Keyboard::Released(Some(Box::new(settings)))
-        } else {
-            Keyboard::Absent
-        };
-        let mut screen = Self {
-            master,
-            keyboard,
-            output,
-            to_sandbox: VecDeque::new(),
-            to_caller: VecDeque::new(),
-            master_open: true,
-        };
-        screen.take();
-        Ok(screen)
-    }
-
-    /// Whether the caller's keys come through here.
-    fn has_keyboard(&self) -> bool {
-        !matches!(self.keyboard, Keyboard::Absent)
-    }
-
-    /// Whether the keys are somebody else's for now: rcc is in the background of its terminal.
-    fn waits_for_foreground(&self) -> bool {
-        matches!(self.keyboard, Keyboard::Released(Some(_)))
-    }
-
-    /// Puts the caller's terminal in raw mode: every key, Ctrl-C and Ctrl-Z too, goes to the sandbox. In the background (`rcc … &`,
-    /// `bg`) the terminal is the shell's, and nothing is touched.
-    fn take(&mut self) {
-        if let Keyboard::Released(Some(_)) = &self.keyboard
-            && is_foreground()
-            && let Ok(settings) = rustix::termios::tcgetattr(rustix::stdio::stdin())
-        {
-            let mut raw = settings.clone();
-            raw.make_raw();
-            if rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &raw)
-                .is_ok()
-            {
-                self.keyboard = Keyboard::Raw(Box::new(settings));
-            }
-        }
-    }
-
-    /// Gives the caller's terminal back as it was.
-    fn restore(&mut self) {
-        if let Keyboard::Raw(settings) = &self.keyboard {
-            let _ = rustix::termios::tcsetattr(
-                rustix::stdio::stdin(),
-                OptionalActions::Drain,
-                settings,
-            );
-            self.keyboard = Keyboard::Released(Some(settings.clone()));
-        }
-    }
-
-    /// What to wait for, in the order that `serve` expects: master, caller's input, caller's output.
-    ///
-    /// In the place of one of which nothing is wanted stands `quiet`, which never hangs up: `poll(2)` tells of a hang-up asked
-    /// or not, and would tell it again at once, for as long as the run lasts.
-    fn interests<'fd>(&'fd self, events: &mut Vec<PollFd<'fd>>, quiet: BorrowedFd<'fd>) {
-        let mut wait = |descriptor: BorrowedFd<'fd>, flags: PollFlags| {
-            let descriptor = if flags.is_empty() { quiet } else { descriptor };
-            events.push(PollFd::from_borrowed_fd(descriptor, flags));
-        };
-        let mut master = PollFlags::empty();
-        master.set(
-            PollFlags::IN,
-            self.master_open && self.to_caller.len() < BUFFER,
-        );
-        master.set(
-            PollFlags::OUT,
-            self.master_open && !self.to_sandbox.is_empty(),
-        );
-        wait(self.master.as_fd(), master);
-        let keys = matches!(self.keyboard, Keyboard::Raw(_)) && self.to_sandbox.len() < BUFFER;
-        let keys = match keys {
-            true => PollFlags::IN,
-            false => PollFlags::empty(),
-        };
-        wait(rustix::stdio::stdin(), keys);
-        let output = match self.to_caller.is_empty() {
-            true => PollFlags::empty(),
-            false => PollFlags::OUT,
-        };
-        wait(self.output.as_fd(), output);
-    }
-
-    fn serve(&mut self, ready: &[PollFlags]) -> Result<(), NativeError> {
-        let [master, keys, output] = ready else {
-            return Ok(());
-        };
-        if master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
-            && self.master_open
-            && self.to_caller.len() < BUFFER
-        {
-            self.read_master();
-        }
-        if keys.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-            self.read_keys();
-        }
-        if !self.to_sandbox.is_empty() && self.master_open {
-            flush(&self.master, &mut self.to_sandbox);
-        }
-        if !output.is_empty() || !self.to_caller.is_empty() {
-            self.write_caller(output.intersects(PollFlags::ERR | PollFlags::HUP));
-        }
-        Ok(())
-    }
-
-    /// Takes keys of the caller's terminal. When it has ended there is nothing more to read, but its settings can still be
-    /// put back.
-    fn read_keys(&mut self) {
-        let Keyboard::Raw(settings) = &self.keyboard else {
-            return;
-        };
-        let mut bytes = [0; 4096];
-        match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
-            Ok(count @ 1..) => self
-                .to_sandbox
-                .extend(bytes.get(..count).unwrap_or_default()),
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            _ => self.keyboard = Keyboard::Released(Some(settings.clone())),
-        }
-    }
-
-    /// Takes output of the sandbox; the master reports `EIO` when the last process closed the terminal.
-    fn read_master(&mut self) {
-        let mut bytes = [0; 16 * 1024];
-        match rustix::io::read(&self.master, &mut bytes) {
-            Ok(count @ 1..) => self
-                .to_caller
-                .extend(bytes.get(..count).unwrap_or_default()),
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            _ => self.master_open = false,
-        }
-    }
-
-    /// Writes to the caller's terminal, which is blocking: only as much as poll promises, a piece at a time.
-    fn write_caller(&mut self, gone: bool) {
-        if gone {
-            self.to_caller.clear();
-            return;
-        }
-        while !self.to_caller.is_empty() && writable(&self.output) {
-            let (piece, _) = self.to_caller.as_slices();
-            let piece = piece.get(..piece.len().min(1024)).unwrap_or_default();
-            match rustix::io::write(&self.output, piece) {
-                Ok(count) => drop(self.to_caller.drain(..count)),
-                Err(Errno::INTR | Errno::AGAIN) => return,
-                Err(_) => self.to_caller.clear(),
-            }
-        }
-    }
-
-    /// Shows what the agent wrote before it ended.
-    fn drain(&mut self) {
-        let end = Instant::now() + DRAIN_GRACE;
-        loop {
-            while self.master_open && self.to_caller.len() < BUFFER && readable(&self.master) {
-                self.read_master();
-            }
-            if self.to_caller.is_empty() || Instant::now() > end {
-                return;
-            }
-            let _ = poll(
-                &mut [PollFd::new(&self.output, PollFlags::OUT)],
-                Some(&timespec(DRAIN_GRACE)),
-            );
-            self.write_caller(false);
-        }
-    }
-}
-
-/// Whether this process is in the foreground of its terminal, or standard input is a terminal that is not its own.
-fn is_foreground() -> bool {
-    rustix::termios::tcgetpgrp(rustix::stdio::stdin())
-        .map_or(true, |group| group == rustix::process::getpgrp())
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        self.restore();
-    }
-}
-
-fn writable(descriptor: &OwnedFd) -> bool {
-    matches!(
-        poll(
-            &mut [PollFd::new(descriptor, PollFlags::OUT)],
-            Some(&timespec(Duration::ZERO))
-        ),
-        Ok(1)
-    )
-}
-
-fn readable(descriptor: &OwnedFd) -> bool {
-    matches!(
-        poll(
-            &mut [PollFd::new(descriptor, PollFlags::IN)],
-            Some(&timespec(Duration::ZERO))
-        ),
-        Ok(1)
-    )
-}
-
-/// Writes as much as a non-blocking descriptor takes.
-fn flush(descriptor: &OwnedFd, buffer: &mut VecDeque<u8>) {
-    while !buffer.is_empty() {
-        let (piece, _) = buffer.as_slices();
-        match rustix::io::write(descriptor, piece) {
-            Ok(count) => drop(buffer.drain(..count)),
-            Err(_) => return,
-        }
-    }
 }

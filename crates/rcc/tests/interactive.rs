@@ -352,6 +352,26 @@ fn ctrl_z_stops_the_whole_run_and_fg_continues_it() {
     assert_eq!(screen.settings(), before);
 }
 
+/// Nobody typed a key, so nobody wants it to stop: rcc goes on watching. The cursor's place, which the terminal tells when
+/// asked, comes as keys do and is none.
+#[test]
+fn an_agent_that_stops_itself_does_not_stop_its_timeout() {
+    let Some(world) = world() else { return };
+    let screen = Screen::start(Place::new(&world, "own-stop"), &[], "/nonexistent");
+    let before = screen.settings();
+    let stops = r#"stty -echo -icanon min 1; printf "\033[6n"; dd bs=1 count=6 status=none | od -An -c
+        while :; do kill -STOP $$; done"#;
+    let script = screen.place.world.scratch_file("stops.sh", stops);
+    screen.line(&format!(
+        "rcc run -n --timeout 2s -- sh -c \"$(cat {})\"",
+        script.display()
+    ));
+    screen.wait_for("033   [");
+    screen.wait_for("the run's time of 2s is over");
+    assert_eq!(screen.exit_code(), "124");
+    assert_eq!(screen.settings(), before);
+}
+
 #[test]
 fn ctrl_c_and_kill_9_of_the_agent_leave_the_terminal_as_it_was() {
     let Some(world) = world() else { return };

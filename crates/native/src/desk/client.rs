@@ -8,7 +8,7 @@ use std::time::Duration;
 use rcc_plan::Plan;
 use rcc_sys::SysError;
 use rcc_sys::peer::Peer;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::Value;
@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::protocol::{Answer, Answering, Ask, Asking, Heard, VERSION, read};
 use crate::group::GroupRecord;
 use crate::protocol::{receive, send};
+use crate::wait::timespec;
 
 /// Longest time for an answer. A supervisor that takes longer is stopped, or broken.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -203,11 +204,4 @@ fn read_plan(file: OwnedFd) -> Result<Plan, DeskError> {
         .read_to_end(&mut text)
         .map_err(|_| DeskError::Confused)?;
     serde_json::from_slice(&text).map_err(|_| DeskError::Confused)
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(duration.subsec_nanos()),
-    }
 }
