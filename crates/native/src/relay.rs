@@ -1,8 +1,8 @@
-//! The supervisor while the agent runs: moves bytes between the caller's terminal and the sandbox's, passes signals,
-//! follows stops (Ctrl-Z) and ends, and gives the terminal back as it was.
+//! The supervisor while the agent runs: has bytes moved between the caller's terminal and the sandbox's, passes signals, and
+//! follows stops (Ctrl-Z) and ends.
 //!
-//! One thread, one `poll(2)` loop; the gateway has its own thread. Bytes that could not be written yet are kept in two
-//! small buffers, so that a slow reader on one side never stops the other direction or the signals.
+//! One thread, one `poll(2)` loop; the gateway has its own thread. Nothing here may wait for one of them alone: a slow reader on
+//! one side never stops the other direction or the signals.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};

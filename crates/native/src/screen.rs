@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rcc_plan::Streams;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, SpecialCodeIndex, Termios};
 
 use crate::error::{NativeError, on_step_call};
 use crate::wait::{ready_now, timespec};
@@ -212,7 +212,8 @@ impl Screen {
         match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
             Ok(count @ 1..) => {
                 let bytes = bytes.get(..count).unwrap_or_default();
-                if can_ask_for_a_stop(bytes) {
+                let suspend = settings.special_codes[SpecialCodeIndex::VSUSP];
+                if can_ask_for_a_stop(bytes, suspend) {
                     self.last_key = Some(Instant::now());
                 }
                 self.to_sandbox.extend(bytes);
@@ -273,18 +274,17 @@ impl Screen {
     }
 }
 
-/// Whether a person may have asked for a stop with these bytes: Ctrl-Z, or Enter after a command like `suspend`, plain or as
-/// terminals write them on request (CSI u of kitty's keyboard protocol, xterm's modifyOtherKeys).
+/// Whether a person may have asked for a stop with these bytes: Ctrl-Z (or `suspend`, the key that stands for it in the settings
+/// of the caller's terminal), or Enter after a command like `:stop`, plain or as terminals write them on request (CSI u of
+/// kitty's keyboard protocol, xterm's modifyOtherKeys).
 ///
 /// Other bytes do not count, because a terminal also answers questions, and the agent can ask them at any time.
-fn can_ask_for_a_stop(bytes: &[u8]) -> bool {
+fn can_ask_for_a_stop(bytes: &[u8], suspend: u8) -> bool {
+    const CTRL_Z: u8 = 0x1a;
     const ESCAPED: [&[u8]; 4] = [b"\x1b[122;5", b"\x1b[27;5;122~", b"\x1b[13u", b"\x1b[13;"];
-    bytes
-        .iter()
-        .any(|byte| matches!(byte, 0x1a | b'\r' | b'\n'))
-        || ESCAPED
-            .iter()
-            .any(|key| bytes.windows(key.len()).any(|part| part == *key))
+    let plain = [CTRL_Z, suspend, b'\r', b'\n'];
+    let has = |key: &&[u8]| bytes.windows(key.len()).any(|part| part == *key);
+    bytes.iter().any(|byte| plain.contains(byte)) || ESCAPED.iter().any(has)
 }
 
 /// Whether this process is in the foreground of its terminal, or standard input is a terminal that is not its own.
@@ -314,10 +314,13 @@ fn flush(descriptor: &OwnedFd, buffer: &mut VecDeque<u8>) {
 mod tests {
     use super::can_ask_for_a_stop;
 
+    const CTRL_Y: u8 = 0x19;
+
     #[test]
     fn keys_ask_for_a_stop_and_a_terminal_s_answers_do_not() {
         for keys in [
             "\x1a",
+            "\x19",
             ":suspend\r",
             "x\n",
             "\x1b[122;5u",
@@ -326,7 +329,7 @@ mod tests {
             "\x1b[13u",
             "\x1b[13;1:1u",
         ] {
-            assert!(can_ask_for_a_stop(keys.as_bytes()), "{keys:?}");
+            assert!(can_ask_for_a_stop(keys.as_bytes(), CTRL_Y), "{keys:?}");
         }
         // Device attributes, a cursor's place, a colour, the state of the keyboard protocol, a mouse, the focus.
         for answer in [
@@ -339,7 +342,7 @@ mod tests {
             "\x1b[<0;10;10M",
             "\x1b[I",
         ] {
-            assert!(!can_ask_for_a_stop(answer.as_bytes()), "{answer:?}");
+            assert!(!can_ask_for_a_stop(answer.as_bytes(), CTRL_Y), "{answer:?}");
         }
     }
 }

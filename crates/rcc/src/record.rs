@@ -59,7 +59,7 @@ pub(crate) enum RecordError {
     #[error("cannot write the record of the run")]
     File(#[source] FileError),
     /// `--name` is no name.
-    #[error("a run cannot be called {}", rcc_plan::escape(name))]
+    #[error("a run cannot be called \"{}\"", rcc_plan::escape(name))]
     Name { name: String },
     /// `--name` is another run's.
     #[error("the name {name} belongs to the run {id}, which is under way")]
