@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcc_native::{Pieces, RECORDING, is_given_up};
@@ -22,34 +23,33 @@ const EVERY: Duration = Duration::from_millis(100);
 pub(crate) fn run(args: &LogsArgs) -> Result<u8, CliError> {
     let run = named(&Context::load()?, &args.run)?;
     let host = |error: std::io::Error| CliError::new(Kind::Host, error);
-    let [newer, older] = RECORDING.map(|name| run.record.join(name));
+    let paths = RECORDING.map(|name| run.record.join(name));
     let mut filters = [
         Filter::new(!args.raw && std::io::stdout().is_terminal()),
         Filter::new(!args.raw && std::io::stderr().is_terminal()),
     ];
-    let Ok(mut current) = File::open(&newer) else {
+    let Some(mut current) = next(&paths, &[]).map_err(host)? else {
         let text = format!("nothing of the run {} was recorded", run.description.id);
         return Err(CliError::new(Kind::User, text).hint("runs that are started with --detach are"));
     };
-    if let Ok(file) = File::open(&older) {
-        show(&mut Pieces::new(file), &mut filters).map_err(host)?;
-        // It may have been the newer one a moment ago.
-        current = File::open(&newer).map_err(host)?;
-    }
+    // Kept open, or the kernel could give a later file the same inode.
+    let mut shown = Vec::new();
     loop {
-        let inode = current.metadata().map_err(host)?.ino();
-        let file = current.try_clone().map_err(host)?;
-        let mut pieces = Pieces::new(current);
-        loop {
+        let mut pieces = Pieces::new(current.try_clone().map_err(host)?);
+        shown.push(current);
+        // No more than two are there at a time.
+        shown.drain(..shown.len().saturating_sub(2));
+        current = loop {
             // Asked before reading: what was written last is read after the end.
             let goes_on = args.follow && run.still_lives();
-            let is_given_up = is_given_up(&file).map_err(host)?;
-            let is_newest = std::fs::metadata(&newer).is_ok_and(|now| now.ino() == inode);
+            let next = next(&paths, &shown).map_err(host)?;
+            let file = shown.last();
+            let is_given_up = file.map_or(Ok(false), is_given_up).map_err(host)?;
             if !show(&mut pieces, &mut filters).map_err(host)? {
                 return Ok(Exit::Success.into());
             }
-            if !is_newest {
-                break;
+            if let Some(next) = next {
+                break next;
             }
             if is_given_up {
                 output::warn(
@@ -60,9 +60,42 @@ pub(crate) fn run(args: &LogsArgs) -> Result<u8, CliError> {
                 return Ok(Exit::Success.into());
             }
             std::thread::sleep(EVERY);
-        }
-        current = File::open(&newer).map_err(host)?;
+        };
     }
+}
+
+/// The file of the recording that was begun after those that were shown, the oldest there is at first; none when there is none,
+/// or none yet.
+fn next([newer, older]: &[PathBuf; 2], shown: &[File]) -> std::io::Result<Option<File>> {
+    loop {
+        let old = open(older)?;
+        let old_inode = old.as_ref().map(inode).transpose()?;
+        if let Some(old) = old.filter(|file| !is_one_of(file, shown)) {
+            return Ok(Some(old));
+        }
+        let new = open(newer)?;
+        // Unless the recording turned over meanwhile: the newer one of before is the older one now.
+        if open(older)?.as_ref().map(inode).transpose()? == old_inode {
+            return Ok(new.filter(|file| !is_one_of(file, shown)));
+        }
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn inode(file: &File) -> std::io::Result<u64> {
+    Ok(file.metadata()?.ino())
+}
+
+fn is_one_of(file: &File, others: &[File]) -> bool {
+    let is_it = |other: &File| matches!((inode(file), inode(other)), (Ok(a), Ok(b)) if a == b);
+    others.iter().any(is_it)
 }
 
 /// Writes all whole pieces; whether somebody still reads.
@@ -87,9 +120,14 @@ fn show(pieces: &mut Pieces, filters: &mut [Filter; 2]) -> std::io::Result<bool>
 
 /// Takes everything out that a terminal would obey (ECMA-48): control functions with their parameters and strings, and single
 /// control characters but line breaks and tabs.
+///
+/// What is no UTF-8 is taken out, too: bytes of 0x80 to 0x9F are control functions of eight bits to some terminals, and halves of
+/// characters could be joined to such by what comes after them.
 struct Filter {
     is_on: bool,
     state: State,
+    /// The first bytes of a character of several.
+    held: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,8 +141,6 @@ enum State {
     Text7,
     /// In a control string, after ESC.
     StringEscape,
-    /// After the first byte of a C1 control in UTF-8.
-    C1,
 }
 
 impl Filter {
@@ -112,6 +148,7 @@ impl Filter {
         Self {
             is_on,
             state: State::Text,
+            held: Vec::new(),
         }
     }
 
@@ -121,6 +158,9 @@ impl Filter {
         }
         let mut shown = Vec::with_capacity(bytes.len());
         for &byte in bytes {
+            if self.goes_on_with(byte, &mut shown) {
+                continue;
+            }
             self.state = match (self.state, byte) {
                 (State::Text7, 0x07) | (State::StringEscape, b'\\') => State::Text,
                 (State::Text7 | State::StringEscape, 0x1b) => State::StringEscape,
@@ -131,19 +171,11 @@ impl Filter {
                 (State::Escape, 0x20..=0x2f) => State::Escape,
                 (State::Sequence, 0x20..=0x3f) => State::Sequence,
                 (State::Escape | State::Sequence, _) => State::Text,
-                // U+0080 to U+009F are control functions of eight bits to some terminals.
-                (State::C1, 0x80..=0x9f) => State::Text,
-                (State::C1, _) => {
-                    shown.extend([0xc2, byte]);
+                (State::Text, 0xc2..=0xf4) => {
+                    self.held.push(byte);
                     State::Text
                 }
-                (State::Text, 0xc2) => State::C1,
-                (State::Text, b'\n' | b'\t' | b' '..=b'~' | 0xa0..) => {
-                    shown.push(byte);
-                    State::Text
-                }
-                // Parts of characters of several bytes; alone they are the C1 controls of a terminal without UTF-8.
-                (State::Text, 0x80..=0x9f) => {
+                (State::Text, b'\n' | b'\t' | b' '..=b'~') => {
                     shown.push(byte);
                     State::Text
                 }
@@ -151,6 +183,25 @@ impl Filter {
             };
         }
         shown
+    }
+
+    /// Takes a byte that belongs to the character that was begun; shows that one when it is whole, unless it is a control
+    /// function (U+0080 to U+009F).
+    fn goes_on_with(&mut self, byte: u8, shown: &mut Vec<u8>) -> bool {
+        let belongs = !self.held.is_empty() && (0x80..=0xbf).contains(&byte);
+        if !belongs {
+            self.held.clear();
+            return false;
+        }
+        self.held.push(byte);
+        match std::str::from_utf8(&self.held) {
+            Ok(text) if text.contains(char::is_control) => self.held.clear(),
+            Ok(_) => shown.append(&mut self.held),
+            // It is not whole yet.
+            Err(error) if error.error_len().is_none() => {}
+            Err(_) => self.held.clear(),
+        }
+        true
     }
 }
 
@@ -160,7 +211,7 @@ mod tests {
 
     #[test]
     fn nothing_that_drives_a_terminal_is_left() {
-        let cases: [(&[u8], &[u8]); 8] = [
+        let cases: [(&[u8], &[u8]); 14] = [
             (b"plain\ttext\n", b"plain\ttext\n"),
             (b"a\x1b[31mred\x1b[0m", b"ared"),
             (b"a\x1b]0;title\x07b\x1b]52;c;eA==\x1b\\c", b"abc"),
@@ -169,6 +220,15 @@ mod tests {
             (b"one\r\x08\x07two", b"onetwo"),
             ("a\u{9b}2Jb\u{e4}".as_bytes(), "a2Jb\u{e4}".as_bytes()),
             (b"a\x1b[\x1b]x\x07b", b"ab"),
+            (b"a\xc2\xc2\x9b2Jb", b"a2Jb"),
+            (b"a\xc2\rb\xc2\x08c\xc2\x1b[2Jd", b"abcd"),
+            (b"a\x9b2J\xe4b", b"a2Jb"),
+            (b"a\xe0\x82\x9bb\xf0\x9f\x98c", b"abc"),
+            (
+                "\u{20ac}\u{1f600}".as_bytes(),
+                "\u{20ac}\u{1f600}".as_bytes(),
+            ),
+            (b"a\xc2", b"a"),
         ];
         for (bytes, expected) in cases {
             let mut whole = Filter::new(true);
