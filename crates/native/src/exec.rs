@@ -76,7 +76,7 @@ pub fn exec(
     let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     if !plan.streams.stdin_terminal {
         let (read, write) = pipe()?;
-        pumps.push(Pump::new(own(input.as_fd())?, write));
+        pumps.push(Pump::of_input(own(input.as_fd())?, write));
         ends.push(read);
     }
     let outputs = [

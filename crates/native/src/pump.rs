@@ -24,6 +24,8 @@ pub(crate) struct Pump {
     from: Option<OwnedFd>,
     to: Option<OwnedFd>,
     held: VecDeque<u8>,
+    /// Whether the source is the caller's, and what is left in it nobody's here.
+    is_input: bool,
 }
 
 impl Pump {
@@ -32,6 +34,15 @@ impl Pump {
             from: Some(from),
             to: Some(to),
             held: VecDeque::new(),
+            is_input: false,
+        }
+    }
+
+    /// One that brings the caller's input into the sandbox.
+    pub(crate) fn of_input(from: OwnedFd, to: OwnedFd) -> Self {
+        Self {
+            is_input: true,
+            ..Self::new(from, to)
         }
     }
 
@@ -108,8 +119,13 @@ impl Pump {
 
     /// Passes on what was in the pipe when its writer ended, however slow the reader is. A signal to `signals` gives up.
     ///
-    /// Processes that were left behind may hold the pipe and go on writing, so no more is taken than a pipe holds.
+    /// Processes that were left behind may hold the pipe and go on writing, so no more is taken than a pipe holds. Input that
+    /// nobody read is left to the caller's next command.
     pub(crate) fn finish(&mut self, signals: &SignalDescriptor) {
+        if self.is_input {
+            (self.from, self.to) = (None, None);
+            return;
+        }
         let Some(from) = &self.from else {
             return self.empty(signals);
         };

@@ -201,3 +201,24 @@ print(refused, len(children))";
         drop((joined, run));
     }
 }
+
+/// What the command did not read is the next one's, which finds the stream as it was.
+#[test]
+fn the_caller_s_input_is_as_it_was_afterwards() {
+    let Some(scene) = Scene::new("exec_input") else {
+        return;
+    };
+    let _run = lasting(&scene, "input", &["-n"]);
+    let script = r#"mkfifo pipe; exec 3<>pipe
+        "$0" exec input -- true <&3; echo "exec $?"
+        grep flags /proc/self/fdinfo/3; echo later >&3; head -n 1 <&3"#;
+    let output = scene.command("bash").args(["-c", script, RCC]).output();
+    let text = output.assert_success().stdout_text();
+    let [code, flags, later] = text.lines().collect::<Vec<_>>()[..] else {
+        panic!("{output}")
+    };
+    assert_eq!((code, later), ("exec 0", "later"));
+    let flags = flags.trim_start_matches("flags:").trim();
+    let flags = u32::from_str_radix(flags, 8).unwrap();
+    assert_eq!(flags & 0o4000, 0, "O_NONBLOCK: {flags:o}");
+}
