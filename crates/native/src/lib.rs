@@ -53,3 +53,4 @@ pub use relay::{Outcome, Running};
 pub use seccomp::allowed_calls;
 pub use shortage::shortage;
 pub use stage::{STAGE_NAME, stage_main};
+pub use wait::connect;

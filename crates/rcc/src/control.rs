@@ -12,6 +12,7 @@ use std::time::Duration;
 use rcc_host::{Directories, open_private};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::SocketType;
 
 use crate::error::{CliError, with_causes};
 use crate::record::Record;
@@ -115,20 +116,18 @@ fn open_in(record: &Record, runtime: Option<&Path>) -> Result<(Socket, OwnedFd),
     Ok((socket, listener.into()))
 }
 
-/// Connects to the run whose socket lies in this directory; none when nobody listens there any more.
-pub(crate) fn connect(directory: &Path) -> std::io::Result<Option<UnixStream>> {
+/// Connects to the run whose socket lies in this directory; none when nobody listens there any more. `EAGAIN` is of one that has
+/// accepted nobody for so long, because it is stopped perhaps.
+pub(crate) fn connect(directory: &Path, longest: Duration) -> std::io::Result<Option<UnixStream>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(CWD, directory, flags, Mode::empty());
-    let connected = match opened {
-        Ok(directory) => UnixStream::connect(through(&directory)),
-        Err(errno) => Err(errno.into()),
-    };
+    let connected = opened.and_then(|directory| {
+        rcc_native::connect(&through(&directory), SocketType::STREAM, longest)
+    });
     match connected {
-        Ok(stream) => Ok(Some(stream)),
-        Err(error) => match Errno::from_io_error(&error) {
-            Some(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
-            _ => Err(error),
-        },
+        Ok(socket) => Ok(Some(socket.into())),
+        Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -145,7 +144,7 @@ fn sweep(runtime: &Path) {
     };
     for directory in entries.flatten().map(|entry| entry.path()) {
         let is_socket = directory.join(NAME).symlink_metadata().is_ok();
-        if is_socket && matches!(connect(&directory), Ok(None)) {
+        if is_socket && matches!(connect(&directory, Duration::ZERO), Ok(None)) {
             let _ = std::fs::remove_file(directory.join(NAME));
             let _ = std::fs::remove_dir(&directory);
         } else if !is_socket && age(&directory).is_some_and(|age| age > STALE_AFTER) {

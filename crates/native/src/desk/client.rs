@@ -10,13 +10,13 @@ use rcc_sys::SysError;
 use rcc_sys::peer::Peer;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{RecvFlags, SendFlags, SocketType};
 use serde_json::Value;
 
 use super::protocol::{Answer, Answering, Ask, Asking, Heard, VERSION, read};
 use crate::group::GroupRecord;
 use crate::protocol::{receive, send};
-use crate::wait::timespec;
+use crate::wait::{connect, timespec};
 
 /// Longest time for an answer. A supervisor that takes longer is stopped, or broken.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -72,19 +72,11 @@ impl DeskClient {
     /// # Errors
     /// Anything but a missing socket and one that nobody serves.
     pub fn connect(path: &Path) -> Result<Option<Self>, DeskError> {
-        let failed = |call| move |errno| DeskError::Talk(SysError::new(call, "", errno));
-        let socket = rustix::net::socket_with(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(failed("socket(2)"))?;
-        let address = SocketAddrUnix::new(path).map_err(failed("connect(2)"))?;
-        match rustix::net::connect(&socket, &address) {
-            Ok(()) => Ok(Some(Self(socket))),
+        match connect(path, SocketType::SEQPACKET, ANSWER_LIMIT) {
+            Ok(socket) => Ok(Some(Self(socket))),
             Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
-            Err(errno) => Err(failed("connect(2)")(errno)),
+            Err(Errno::AGAIN) => Err(DeskError::Silent),
+            Err(errno) => Err(DeskError::Talk(SysError::new("connect(2)", "", errno))),
         }
     }
 

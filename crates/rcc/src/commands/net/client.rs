@@ -69,7 +69,7 @@ impl Client {
             let id = id.to_owned();
             move |source| CliError::new(Kind::Host, ClientError::Talk { id, source })
         };
-        let stream = control::connect(directory.as_path()).map_err(talk(&id))?;
+        let stream = control::connect(directory.as_path(), ANSWER_LIMIT).map_err(talk(&id))?;
         let Some(stream) = stream else {
             let error = match run.still_lives() {
                 true => ClientError::Removed { id },
