@@ -21,7 +21,7 @@ const STEP: &str = "attach to the run";
 pub enum Left {
     /// The run ended with this exit code.
     Ended(i32),
-    /// The keys were typed, or the caller's terminal is gone; the run goes on.
+    /// The keys were typed, or the caller's terminal or whoever read the output is gone; the run goes on.
     Detached,
     /// The supervisor let go: it ended, or we were too slow.
     LetGo,
@@ -74,8 +74,15 @@ pub fn attach(socket: &OwnedFd, has_terminal: bool, keys: &[u8]) -> Result<Left,
                 Err(_) => 0,
             };
             match bytes.get(..count).unwrap_or_default() {
-                [b'o', output @ ..] => write_all(rustix::stdio::stdout(), output),
-                [b'e', output @ ..] => write_all(rustix::stdio::stderr(), output),
+                [b'o', output @ ..] => {
+                    if !write_all(rustix::stdio::stdout(), output) {
+                        return Ok(Left::Detached);
+                    }
+                }
+                [b'e', output @ ..] => {
+                    // Whoever closed it still wants the other.
+                    write_all(rustix::stdio::stderr(), output);
+                }
                 [b'x', a, b, c, d] => return Ok(Left::Ended(i32::from_le_bytes([*a, *b, *c, *d]))),
                 _ => return Ok(Left::LetGo),
             }
@@ -110,7 +117,8 @@ pub fn attach(socket: &OwnedFd, has_terminal: bool, keys: &[u8]) -> Result<Left,
     }
 }
 
-fn write_all(stream: std::os::fd::BorrowedFd<'_>, mut bytes: &[u8]) {
+/// Writes everything; whether somebody still takes it.
+fn write_all(stream: std::os::fd::BorrowedFd<'_>, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         match rustix::io::write(stream, bytes) {
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
@@ -121,10 +129,10 @@ fn write_all(stream: std::os::fd::BorrowedFd<'_>, mut bytes: &[u8]) {
                     None,
                 );
             }
-            // Nobody reads it any more.
-            Err(_) => return,
+            Err(_) => return false,
         }
     }
+    true
 }
 
 /// Rows and columns of the caller's terminal; zeros when there is none.

@@ -18,7 +18,7 @@ use rcc_host::cow::{
 };
 use rcc_host::{DirectoryError, FileError, open_private, replace};
 use rcc_plan::SafeBytes;
-use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
@@ -441,7 +441,9 @@ impl Record {
         let logged = holds_changes(&self.path)
             || !matches!(held(&self.path), Ok(None))
             || rustix::fs::statat(&self.directory, AUDIT, AtFlags::SYMLINK_NOFOLLOW)
-                .is_ok_and(|status| status.st_size > 0);
+                .is_ok_and(|status| status.st_size > 0)
+            // Whoever started it has its id.
+            || self.path.join(rcc_native::RECORDING[0]).exists();
         if logged {
             return self.finish(exit_code);
         }
@@ -607,11 +609,18 @@ fn prune(runs: &Path, own: &Path) -> Result<(), RecordError> {
         })
         .collect();
     dated.sort();
-    let surplus = dated.len().saturating_sub(KEPT);
-    let decided = dated
+    // Only those count that could go: not what waits for a decision, and no run under way.
+    let decided: Vec<PathBuf> = dated
         .into_iter()
-        .filter(|(_, path)| path != own && !is_foreign(path) && !holds_changes(path));
-    for (_, path) in decided.take(surplus) {
+        .map(|(_, path)| path)
+        .filter(|path| path != own && !is_foreign(path))
+        .filter(|path| !holds_changes(path) && !crate::runs::is_locked(path))
+        .collect();
+    let ended = decided.len() + 1;
+    if ended <= KEPT + SLACK {
+        return Ok(());
+    }
+    for path in decided.into_iter().take(ended - KEPT) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let Ok(directory) = rustix::fs::openat(CWD, &path, flags, Mode::empty()) else {
             continue;
@@ -638,8 +647,43 @@ fn remove(record: &Path) -> std::io::Result<()> {
     let (Some(parent), Some(name)) = (record.parent(), record.file_name()) else {
         return Ok(());
     };
+    remove_directories(record)?;
     let parent = File::open(parent)?;
     remove_tree(parent.as_fd(), &name.to_string_lossy()).map_err(std::io::Error::other)
+}
+
+/// Removes what is large in a record, so that its description goes last: interrupted, it can still be named, and removed. Each is
+/// renamed first, so that a part of it is never taken for the whole.
+fn remove_directories(record: &Path) -> std::io::Result<()> {
+    const REMOVED: &str = "-removed";
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match rustix::fs::openat(CWD, record, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().to_str()
+            && entry.file_type() == FileType::Directory
+            && !matches!(name, "." | "..")
+        {
+            names.push(name.to_owned());
+        }
+    }
+    for name in names {
+        let removed = match name.ends_with(REMOVED) {
+            true => name,
+            false => {
+                let removed = format!("{name}{REMOVED}");
+                remove_tree(directory.as_fd(), &removed).map_err(std::io::Error::other)?;
+                rustix::fs::renameat(&directory, &name, &directory, &removed)?;
+                removed
+            }
+        };
+        remove_tree(directory.as_fd(), &removed).map_err(std::io::Error::other)?;
+    }
+    Ok(())
 }
 
 /// The project's name as far as an id may hold it: `[a-z0-9-]`, at most 27 bytes.
@@ -823,6 +867,60 @@ mod tests {
         assert!(live.path.exists());
         assert!(kept.iter().all(|path| path.exists()));
         assert!((KEPT..=KEPT + SLACK + 1).contains(&left), "{left}");
+        std::fs::remove_dir_all(state).unwrap();
+    }
+
+    /// Fifty that wait for a decision take no place of those that do not.
+    #[test]
+    fn what_cannot_go_makes_nothing_else_go() {
+        let state = scratch("prune-few");
+        let live: Vec<_> = (0..KEPT + SLACK + 5)
+            .map(|_| begin(&state, "/x/live", None).unwrap())
+            .collect();
+        let one = begin(&state, "/x/one", None).unwrap();
+        let path = one.path.clone();
+        one.finish(0).unwrap();
+        begin(&state, "/x/two", None).unwrap().finish(0).unwrap();
+        assert!(path.exists());
+        drop(live);
+        std::fs::remove_dir_all(state).unwrap();
+    }
+
+    #[test]
+    fn what_is_large_goes_first_and_the_description_last() {
+        let state = scratch("order");
+        let record = begin(&state, "/x/large", None).unwrap();
+        let path = record.path.clone();
+        for directory in ["cow/upper", "cow-removed/x", "snapshot"] {
+            std::fs::create_dir_all(path.join(directory)).unwrap();
+        }
+        remove_directories(&path).unwrap();
+        let left = std::fs::read_dir(&path).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap()).collect();
+        assert!(path.join(DESCRIPTION).exists());
+        assert!(
+            left.iter()
+                .all(|entry| entry.file_type().unwrap().is_file())
+        );
+        remove(&path).unwrap();
+        assert!(!path.exists());
+        std::fs::remove_dir_all(state).unwrap();
+    }
+
+    #[test]
+    fn a_failed_run_that_was_recorded_keeps_its_record() {
+        let state = scratch("failed");
+        let path_of = |is_recorded: bool| {
+            let record = begin(&state, "/x/failed", None).unwrap();
+            let path = record.path.clone();
+            if is_recorded {
+                std::fs::write(path.join(rcc_native::RECORDING[0]), "").unwrap();
+            }
+            record.fail(127).unwrap();
+            path
+        };
+        assert!(path_of(true).exists());
+        assert!(!path_of(false).exists());
         std::fs::remove_dir_all(state).unwrap();
     }
 }

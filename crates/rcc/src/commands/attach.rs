@@ -1,6 +1,5 @@
 //! `rcc attach` and `rcc wait`: be there while a run lasts, or until it has ended.
 
-use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::context::Context;
 use crate::error::{CliError, Kind};
 use crate::exit::Exit;
 use crate::record::keep_for_waiting;
-use crate::runs::{named, named_live};
+use crate::runs::{Found, named, named_live};
 use crate::{desk, output};
 
 /// Time between two looks.
@@ -20,14 +19,19 @@ const EVERY: Duration = Duration::from_millis(50);
 /// Shows a detached run here and passes keys on.
 pub(crate) fn run(args: &AttachArgs) -> Result<u8, CliError> {
     let keys = keys(&args.detach_keys)?;
-    let run = named_live(&Context::load()?, &args.run)?;
+    let context = Context::load()?;
+    let run = named_live(&context, &args.run)?;
     let id = &run.description.id;
+    let _kept = keep_for_waiting(&run.record);
     let (socket, has_terminal) = desk::reach(&run)?
         .attach(window_size())
         .map_err(|error| desk::failed(&run, error))?;
     let uses_terminal = has_terminal && std::io::stdin().is_terminal() && !args.no_stdin;
     match attach(&socket, uses_terminal, &keys)? {
-        Left::Ended(code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
+        // The agent's own code, while rcc may have ended it: for a limit, or because its network was lost. The record tells.
+        Left::Ended(code) => Ok(desk::wait_for_record(&run, desk::END_LIMIT)
+            .and_then(|()| code_of(&named(&context, id)?))
+            .unwrap_or_else(|_| u8::try_from(code).unwrap_or(u8::MAX))),
         Left::Detached => {
             output::note(&format!("detached; rcc attach {id} shows the run again"));
             Ok(Exit::Success.into())
@@ -49,28 +53,40 @@ pub(crate) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
         .iter()
         .map(|word| named(&context, word))
         .collect::<Result<_, _>>()?;
-    // With --rm the record would be gone before its exit code is read.
-    let _kept: Vec<_> = runs
+    // With --rm a record goes when nobody keeps it any more: each code is read as soon as it is there.
+    let mut kept: Vec<_> = runs
         .iter()
         .map(|run| keep_for_waiting(&run.record))
         .collect();
-    let mut text = String::new();
-    for run in &runs {
-        while run.still_lives() {
+    let mut codes = vec![None; runs.len()];
+    while codes.contains(&None) {
+        for ((run, kept), code) in runs.iter().zip(&mut kept).zip(&mut codes) {
+            if code.is_none() && !run.still_lives() {
+                *code = Some(code_of(&named(&context, &run.description.id)?)?);
+                *kept = None;
+            }
+        }
+        if codes.contains(&None) {
             std::thread::sleep(EVERY);
         }
-        let ended = named(&context, &run.description.id)?;
-        let Some(code) = ended.description.exit_code else {
-            let text = format!("how the run {} ended is not known", ended.description.id);
-            return Err(CliError::new(Kind::User, text).hint(
-                "its supervisor was killed, or it could not write the record: a full disk, a read-only one",
-            ));
-        };
-        // Writing to a text cannot fail.
-        let _ = writeln!(text, "{code}");
     }
+    let text: String = codes
+        .iter()
+        .flatten()
+        .map(|code| format!("{code}\n"))
+        .collect();
     output::result(&text).map_err(|error| CliError::new(Kind::Host, error))?;
     Ok(Exit::Success.into())
+}
+
+/// The exit code of a run that has ended.
+fn code_of(ended: &Found) -> Result<u8, CliError> {
+    ended.description.exit_code.ok_or_else(|| {
+        let text = format!("how the run {} ended is not known", ended.description.id);
+        CliError::new(Kind::User, text).hint(
+            "its supervisor was killed, or it could not write the record: a full disk, a read-only one",
+        )
+    })
 }
 
 /// Reads `ctrl-p,ctrl-q`: keys with commas between; nothing means no keys.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::removing::record;
 use crate::scene::{RCC, Scene};
 use rcc_testkit::world::Running;
 
@@ -12,6 +13,15 @@ fn start(scene: &Scene, script: &str) -> Running {
     let keeper = scene.command("sh").args(["-c", &script, RCC]).spawn();
     keeper.wait_for_text("started-");
     keeper
+}
+
+#[track_caller]
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not within a minute");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -50,6 +60,63 @@ fn a_detached_run_goes_on_alone_and_its_output_is_kept() {
     drop(keeper);
 }
 
+#[test]
+fn how_a_run_failed_after_its_id_was_told_can_be_asked() {
+    let Some(scene) = Scene::new("detached_missing") else {
+        return;
+    };
+    let keeper = start(&scene, "\"$0\" run -n -d -- no-such-program");
+    let id = keeper.stdout_so_far().lines().next().unwrap().to_owned();
+    let waited = scene.rcc(["wait", &id]).output();
+    assert_eq!(waited.assert_success().stdout_text(), "127\n");
+    let log = record(&scene, &id).join("supervisor.log");
+    let said = std::fs::read_to_string(log).unwrap();
+    assert!(said.contains("no-such-program"), "{said}");
+    drop(keeper);
+}
+
+/// A record that `--rm` removes goes when its own run has ended, whatever else is waited for.
+#[test]
+fn who_waits_for_several_runs_misses_none() {
+    let Some(scene) = Scene::new("detached_several") else {
+        return;
+    };
+    let script = r#"first=$("$0" run -n -d -- sh -c 'while [ ! -e go ]; do sleep 0.05; done; exit 5')
+        second=$("$0" run -n -d --rm -- sh -c 'while [ ! -e waits ]; do sleep 0.05; done; exit 6')
+        echo "ids $first $second""#;
+    let keeper = start(&scene, script);
+    let said = keeper.stdout_so_far();
+    let ids: Vec<&str> = said.lines().next().unwrap().split(' ').skip(1).collect();
+    let second = record(&scene, ids[1]);
+    let waiting = scene.rcc(["wait", ids[0], ids[1]]).spawn();
+    until("somebody waits", || second.join("waiters").exists());
+    scene.file("home/work/project/waits", "");
+    until("the record is gone", || !second.exists());
+    scene.file("home/work/project/go", "");
+    assert_eq!(waiting.wait().assert_success().stdout_text(), "5\n6\n");
+    drop(keeper);
+}
+
+#[test]
+fn an_attachment_ends_with_its_reader_and_tells_why_the_run_ended() {
+    let Some(scene) = Scene::new("detached_reader") else {
+        return;
+    };
+    let talks = "\"$0\" run -n -d --name talks --timeout 1h -- sh -c 'while :; do echo line; sleep 0.05; done'";
+    let keeper = start(&scene, talks);
+    let script = r#""$0" attach talks | head -n 1; echo "attach ${PIPESTATUS[0]}""#;
+    let left = scene.command("bash").args(["-c", script, RCC]).output();
+    assert_eq!(left.assert_success().stdout_text(), "line\nattach 0\n");
+    scene.rcc(["stop", "talks"]).output().assert_success();
+    drop(keeper);
+
+    let short = "\"$0\" run -n -d --name short --timeout 2s -- sleep 600";
+    let keeper = start(&scene, short);
+    // 143 is the agent's own code, 124 the run's.
+    scene.rcc(["attach", "short"]).output().assert_code(124);
+    drop(keeper);
+}
+
 /// Nothing is lost and nothing changes its place, and a reader that takes nothing holds the agent up for some seconds only.
 #[test]
 fn a_slow_reader_does_not_hold_the_agent_up_for_ever() {
@@ -66,11 +133,7 @@ fn a_slow_reader_does_not_hold_the_agent_up_for_ever() {
     reader.signal(19);
     scene.file("home/work/project/go", "");
     let written = scene.project().join("written");
-    let end = Instant::now() + Duration::from_secs(60);
-    while !written.exists() {
-        assert!(Instant::now() < end, "the agent is held up");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the agent is not held up", || written.exists());
     scene.rcc(["stop", "slow"]).output().assert_success();
     let kept = scene.rcc(["logs", "slow"]).output();
     let expected: String = (1..=600_000).map(|number| format!("{number}\n")).collect();

@@ -6,7 +6,7 @@ use crate::idle;
 use crate::scene::{RCC, Scene, exists};
 use serde_json::Value;
 
-fn record(scene: &Scene, id: &str) -> PathBuf {
+pub(super) fn record(scene: &Scene, id: &str) -> PathBuf {
     scene.home().join(".local/state/rcc/runs").join(id)
 }
 
