@@ -281,10 +281,38 @@ impl Screen {
 /// Other bytes do not count, because a terminal also answers questions, and the agent can ask them at any time.
 fn can_ask_for_a_stop(bytes: &[u8], suspend: u8) -> bool {
     const CTRL_Z: u8 = 0x1a;
-    const ESCAPED: [&[u8]; 4] = [b"\x1b[122;5", b"\x1b[27;5;122~", b"\x1b[13u", b"\x1b[13;"];
     let plain = [CTRL_Z, suspend, b'\r', b'\n'];
-    let has = |key: &&[u8]| bytes.windows(key.len()).any(|part| part == *key);
-    bytes.iter().any(|byte| plain.contains(byte)) || ESCAPED.iter().any(has)
+    let is_such = |at: usize| match bytes.get(at..).unwrap_or_default() {
+        [0x1b, b'[', sequence @ ..] => is_such_a_sequence(sequence),
+        [byte, ..] => plain.contains(byte),
+        [] => false,
+    };
+    (0..bytes.len()).any(is_such)
+}
+
+/// Whether a control sequence, without its introducer, is Enter or a Ctrl-Z. Only as a whole: the answer to where the cursor is
+/// (`CSI row ; column R`) begins with any number that the agent likes.
+fn is_such_a_sequence(bytes: &[u8]) -> bool {
+    let is_parameter = |byte: &u8| (0x30..=0x3f).contains(byte);
+    let length = bytes.iter().take_while(|byte| is_parameter(byte)).count();
+    let (parameters, rest) = bytes.split_at(length);
+    // Of `13:…` only the key itself is looked at, not what else it stands for.
+    let numbers: Vec<u32> = parameters
+        .split(|byte| *byte == b';')
+        .map(|field| field.split(|byte| *byte == b':').next().unwrap_or_default())
+        .map(|field| std::str::from_utf8(field).ok()?.parse().ok())
+        .map_while(|number| number)
+        .collect();
+    // Modifiers are told as one more than their bits, of which 4 is Ctrl.
+    let is_key = |key: u32, modifiers: u32| {
+        key == 13 || (key == 122 && modifiers.saturating_sub(1) & 4 != 0)
+    };
+    match (rest.first(), &numbers[..]) {
+        (Some(b'u'), [key]) => is_key(*key, 1),
+        (Some(b'u'), [key, modifiers, ..]) => is_key(*key, *modifiers),
+        (Some(b'~'), [27, modifiers, key]) => is_key(*key, *modifiers),
+        _ => false,
+    }
 }
 
 /// Whether this process is in the foreground of its terminal, or standard input is a terminal that is not its own.
@@ -328,6 +356,9 @@ mod tests {
             "\x1b[27;5;122~",
             "\x1b[13u",
             "\x1b[13;1:1u",
+            "\x1b[122;133u",
+            "\x1b[122::122;5u",
+            "x\x1b[Ay\x1b[13;129u",
         ] {
             assert!(can_ask_for_a_stop(keys.as_bytes(), CTRL_Y), "{keys:?}");
         }
@@ -337,6 +368,13 @@ mod tests {
             "plain letters",
             "\x1b[?64;1;2;6;9;15;18;21;22c",
             "\x1b[24;80R",
+            "\x1b[13;1R",
+            "\x1b[122;5R",
+            "\x1b[122;133R",
+            "\x1b[122u",
+            "\x1b[122;2u",
+            "\x1b[27;5;9~",
+            "\x1b[13",
             "\x1b]11;rgb:0000/0000/0000\x1b\\",
             "\x1b[?0u",
             "\x1b[<0;10;10M",

@@ -359,14 +359,14 @@ fn an_agent_that_stops_itself_does_not_stop_its_timeout() {
     let Some(world) = world() else { return };
     let screen = Screen::start(Place::new(&world, "own-stop"), &[], "/nonexistent");
     let before = screen.settings();
-    let stops = r#"stty -echo -icanon min 1; printf "\033[6n"; dd bs=1 count=6 status=none | od -An -c
+    let stops = r#"stty -echo -icanon min 1; printf "\033[13;1H\033[6n"; dd bs=1 count=7 status=none | od -An -c
         while :; do kill -STOP $$; done"#;
     let script = screen.place.world.scratch_file("stops.sh", stops);
     screen.line(&format!(
         "rcc run -n --timeout 2s -- sh -c \"$(cat {})\"",
         script.display()
     ));
-    screen.wait_for("033   [");
+    screen.wait_for("033   [   1   3   ;   1   R");
     screen.wait_for("the run's time of 2s is over");
     assert_eq!(screen.exit_code(), "124");
     assert_eq!(screen.settings(), before);
