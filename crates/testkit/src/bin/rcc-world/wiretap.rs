@@ -3,7 +3,7 @@
 //! Must not claim more than it saw: lost packets turn the record into a failure.
 
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rcc_testkit::world::wire::{Answer, Packet};
@@ -24,6 +24,8 @@ const PAYLOAD_LIMIT: usize = 256;
 const PACKET_LIMIT: usize = 100_000;
 /// Room for frames that wait to be read.
 const BUFFER_BYTES: usize = 64 << 20;
+/// How long a frame may take from the link to the tap; a lost one never comes.
+const LATE_LIMIT: Duration = Duration::from_secs(5);
 /// Payload of the datagram that pushes the others through.
 const MARK: &[u8] = b"rcc-testkit wiretap mark";
 
@@ -81,13 +83,10 @@ impl Wiretap {
     }
 
     pub(crate) fn packets(&self) -> Answer {
-        if let Err(error) = self.flush() {
-            return Answer::Failed(format!("the mark did not come through: {error}"));
-        }
-        let record = self.record.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let expected = received_frames()
-            .unwrap_or_default()
-            .saturating_sub(record.offset);
+        let (record, expected) = match self.catch_up() {
+            Ok(caught_up) => caught_up,
+            Err(error) => return Answer::Failed(format!("the mark did not come through: {error}")),
+        };
         if record.overflowed || expected > record.frames {
             return Answer::Failed(format!("{} of {expected} frames were seen", record.frames));
         }
@@ -95,13 +94,27 @@ impl Wiretap {
     }
 
     pub(crate) fn forget(&self) {
-        let _ = self.flush();
-        let mut record = self.record.0.lock().unwrap_or_else(PoisonError::into_inner);
-        record.packets.clear();
-        record.overflowed = false;
-        record.offset = received_frames()
-            .unwrap_or_default()
-            .saturating_sub(record.frames);
+        if let Ok((mut record, expected)) = self.catch_up() {
+            record.packets.clear();
+            record.overflowed = false;
+            // What was lost before is not asked for again.
+            record.offset += expected.saturating_sub(record.frames);
+        }
+    }
+
+    /// Waits until the tap has what the link had received when this began: a frame is counted there before it comes here, on
+    /// another processor perhaps. Gives the record, and how many frames should be in it.
+    fn catch_up(&self) -> Result<(MutexGuard<'_, Record>, u64), Failure> {
+        let received = received_frames()?;
+        self.flush()?;
+        let (mutex, seen) = &*self.record;
+        let record = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = seen.wait_timeout_while(record, LATE_LIMIT, |record| {
+            record.frames + record.offset < received
+        });
+        let (record, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let expected = received.saturating_sub(record.offset);
+        Ok((record, expected))
     }
 
     /// Sends a datagram of our own through the loopback and waits until the tap has it.
@@ -111,9 +124,7 @@ impl Wiretap {
         let before = record.marks;
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.send_to(MARK, socket.local_addr()?)?;
-        let waited = seen.wait_timeout_while(record, Duration::from_secs(5), |record| {
-            record.marks == before
-        });
+        let waited = seen.wait_timeout_while(record, LATE_LIMIT, |record| record.marks == before);
         let (record, result) = waited.unwrap_or_else(PoisonError::into_inner);
         drop(record);
         if result.timed_out() {
@@ -136,6 +147,7 @@ fn note(shared: &(Mutex<Record>, Condvar), frame: &[u8]) {
         return;
     }
     record.frames += 1;
+    seen.notify_all();
     if record.packets.len() == PACKET_LIMIT {
         record.overflowed = true;
     } else if let Some(packet) = parse(frame) {
