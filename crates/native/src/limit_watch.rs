@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -36,6 +37,10 @@ const LOOKS_SOON: u32 = 50;
 const IDLE_LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
+/// Events that may wait to be told; more are not told.
+const UNTOLD: usize = 64;
+/// How long the telling may take once the run has ended.
+const TELLING: Duration = Duration::from_secs(1);
 /// Names of killed processes that are kept.
 const VICTIMS_KEPT: usize = 5;
 
@@ -153,10 +158,12 @@ pub struct LimitWatch {
     stop: OwnedFd,
     ender: Ender,
     thread: JoinHandle<LimitReport>,
+    /// Ends when everything was told.
+    told: Receiver<()>,
 }
 
 impl LimitWatch {
-    /// Starts it, when the plan has a limit that needs one. `tell` is called on the thread.
+    /// Starts it, when the plan has a limit that needs one. `tell` is called on another thread, and may wait as long as it likes.
     ///
     /// # Errors
     /// Descriptors or threads are used up: the limit could not be kept, so the run must not go on.
@@ -188,6 +195,26 @@ impl LimitWatch {
         let control = running.look_at_the_end(told).map_err(on_step(step))?;
         let init = running.sandbox().and_then(dup).map_err(on_step(step))?;
         let pid = pid_of(init.as_fd()).map_err(on_step(step))?;
+        let failed = |error: std::io::Error| {
+            let errno = rustix::io::Errno::from_io_error(&error);
+            on_step_call(step, "clone(2)")(errno.unwrap_or(rustix::io::Errno::AGAIN))
+        };
+        // Telling has a thread of its own: standard error may be a pipe that nobody reads, and limits are kept all the same.
+        let (events, heard) = sync_channel(UNTOLD);
+        let (all, told) = sync_channel::<()>(0);
+        let mut tell = tell;
+        std::thread::Builder::new()
+            .name("tell".to_owned())
+            .spawn(move || {
+                for event in heard {
+                    tell(event);
+                }
+                drop(all);
+            })
+            .map_err(failed)?;
+        let tell = move |event| {
+            let _ = events.try_send(event);
+        };
         let watcher = Watcher {
             stop: dup(&stop).map_err(on_step(step))?,
             ending,
@@ -213,14 +240,12 @@ impl LimitWatch {
         let thread = std::thread::Builder::new()
             .name("limits".to_owned())
             .spawn(move || watcher.run())
-            .map_err(|error| {
-                let errno = rustix::io::Errno::from_io_error(&error);
-                on_step_call(step, "clone(2)")(errno.unwrap_or(rustix::io::Errno::AGAIN))
-            })?;
+            .map_err(failed)?;
         Ok(Some(Self {
             stop,
             ender,
             thread,
+            told,
         }))
     }
 
@@ -235,7 +260,10 @@ impl LimitWatch {
     pub fn finish(self) -> LimitReport {
         // It waits for nothing but this descriptor, times and the kernel.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
-        self.thread.join().unwrap_or_default()
+        let report = self.thread.join().unwrap_or_default();
+        // It ends when everything is told, unless nobody reads that.
+        let _ = self.told.recv_timeout(TELLING);
+        report
     }
 }
 

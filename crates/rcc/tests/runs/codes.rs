@@ -161,6 +161,22 @@ fn an_agent_that_stops_itself_again_and_again_meets_its_timeout() {
     );
 }
 
+/// Whoever started it reads nothing, so what rcc has to say of the limit waits, and the limit does not.
+#[test]
+fn a_full_standard_error_puts_no_limit_off() {
+    let Some(scene) = Scene::new("codes_full") else {
+        return;
+    };
+    let script = r#"mkfifo said; exec 3<>said
+        "$0" run -n --timeout 1s -- yes >&3 2>&3 & rcc=$!
+        until pgrep -x yes >/dev/null; do sleep 0.01; done
+        while pgrep -x yes >/dev/null; do sleep 0.01; done
+        cat <&3 >/dev/null & wait $rcc; echo "code $?"; kill $!"#;
+    let output = scene.command("bash").args(["-c", script, RCC]).output();
+    let text = output.assert_success().stdout_text();
+    assert!(text.contains("code 124\n"), "{text}");
+}
+
 /// The signal of Ctrl-Z stops rcc and the agent, and both go on together: what the agent says of its stop comes late and
 /// stops nobody again.
 #[test]
