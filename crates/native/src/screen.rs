@@ -300,8 +300,7 @@ fn is_such_a_sequence(bytes: &[u8]) -> bool {
     let numbers: Vec<u32> = parameters
         .split(|byte| *byte == b';')
         .map(|field| field.split(|byte| *byte == b':').next().unwrap_or_default())
-        .map(|field| std::str::from_utf8(field).ok()?.parse().ok())
-        .map_while(|number| number)
+        .map_while(|field| std::str::from_utf8(field).ok()?.parse().ok())
         .collect();
     // Modifiers are told as one more than their bits, of which 4 is Ctrl.
     let is_key = |key: u32, modifiers: u32| {

@@ -870,7 +870,7 @@ mod tests {
         std::fs::remove_dir_all(state).unwrap();
     }
 
-    /// Fifty that wait for a decision take no place of those that do not.
+    /// Runs under way take no place of those that have ended.
     #[test]
     fn what_cannot_go_makes_nothing_else_go() {
         let state = scratch("prune-few");
