@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::hangup::until;
 use super::removing::record;
 use crate::scene::{RCC, Scene};
 use rcc_testkit::world::Running;
@@ -13,15 +14,6 @@ fn start(scene: &Scene, script: &str) -> Running {
     let keeper = scene.command("sh").args(["-c", &script, RCC]).spawn();
     keeper.wait_for_text("started-");
     keeper
-}
-
-#[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < end, "{what}: not within a minute");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]
@@ -89,9 +81,9 @@ fn who_waits_for_several_runs_misses_none() {
     let ids: Vec<&str> = said.lines().next().unwrap().split(' ').skip(1).collect();
     let second = record(&scene, ids[1]);
     let waiting = scene.rcc(["wait", ids[0], ids[1]]).spawn();
-    until("somebody waits", || second.join("waiters").exists());
+    until("nobody waits", || second.join("waiters").exists());
     scene.file("home/work/project/waits", "");
-    until("the record is gone", || !second.exists());
+    until("the record stays", || !second.exists());
     scene.file("home/work/project/go", "");
     assert_eq!(waiting.wait().assert_success().stdout_text(), "5\n6\n");
     drop(keeper);
@@ -133,7 +125,11 @@ fn a_slow_reader_does_not_hold_the_agent_up_for_ever() {
     reader.signal(19);
     scene.file("home/work/project/go", "");
     let written = scene.project().join("written");
-    until("the agent is not held up", || written.exists());
+    let end = Instant::now() + Duration::from_secs(60);
+    while !written.exists() {
+        assert!(Instant::now() < end, "the agent is held up");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     scene.rcc(["stop", "slow"]).output().assert_success();
     let kept = scene.rcc(["logs", "slow"]).output();
     let expected: String = (1..=600_000).map(|number| format!("{number}\n")).collect();

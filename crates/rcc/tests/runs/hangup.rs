@@ -22,7 +22,7 @@ fn told(scene: &Scene, name: &str) -> Value {
 }
 
 #[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(super) fn until(what: &str, is_so: impl Fn() -> bool) {
     let end = Instant::now() + patience(Duration::from_secs(60));
     while !is_so() {
         assert!(Instant::now() < end, "{what}");
